@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The only header Python sees; cffi reads its declarations from here.
+ *
+ * Everything below works on one static run, so a process runs one schedule at
+ * a time. Functions return 0, or a negative number for an argument that is
+ * out of range; they never print, allocate or exit.
+ */
+#ifndef CLEANRACE_API_H
+#define CLEANRACE_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CR_FORMAT_VERSION	1
+#define CR_THREADS_MAX		8
+#define CR_OPS_MAX		64
+#define CR_FS_MAX		4
+#define CR_BACKENDS_MAX		4
+#define CR_INODES		2
+#define CR_PAGES		2
+#define CR_OBJECTS		4
+#define CR_SCENARIO_BYTES_MAX	136
+#define CR_TAPE_MAX		32768
+#define CR_STEPS_MAX		30000
+#define CR_TRACE_MAX		65536
+#define CR_VERDICTS_MAX		32
+#define CR_MARKS_MAX		32
+#define CR_REGISTERS		4096
+#define CR_EDGES_MAX		4096
+#define CR_PAIRS_MAX		16384
+
+#define CR_POLICY_TAPE		0
+#define CR_POLICY_RANDOM	1
+#define CR_POLICY_UNIFORM	2
+
+#define CR_ENGINE_FIBER		0
+#define CR_ENGINE_THREAD	1
+
+#define CR_TABLE_OPS		0
+#define CR_TABLE_MICRO		1
+#define CR_TABLE_VERDICTS	2
+#define CR_TABLE_EVENTS		3
+#define CR_TABLE_PLANTED	4
+#define CR_TABLE_MARKS		5
+
+/* What a run is asked for besides its scenario and tape. */
+struct cr_config {
+	uint32_t engine;	/* CR_ENGINE_* */
+	uint32_t policy;	/* CR_POLICY_*; a thread engine ignores it */
+	uint32_t planted;	/* bit set over planted.def */
+	uint32_t judged;	/* bit set over verdicts.def */
+	uint32_t steps_max;	/* decision points, at most CR_STEPS_MAX; 0: 20,000 */
+	uint32_t trace_full;	/* 1: the trace also has every access */
+	uint64_t seed;		/* of the policies that draw */
+	uint64_t schedule;	/* number of the run under that seed */
+};
+
+/* One line of a trace. */
+struct cr_event {
+	uint32_t step;		/* decision points passed before it */
+	uint32_t pc;		/* offset into the kernel's text, 0: none */
+	uint8_t thread;
+	uint8_t kind;		/* events.def */
+	uint16_t enabled;	/* accesses: bit set of the enabled threads */
+	int32_t object;
+	int64_t value;
+};
+
+struct cr_result {
+	uint32_t verdict;	/* the first violation, or 0 */
+	uint32_t verdicts;	/* bit set of all */
+	uint32_t violation;	/* trace index of the first violation */
+	uint32_t cause;		/* trace index of the event it conflicts with */
+	uint32_t marks;		/* bit set over marks.def */
+	uint32_t steps;
+	uint32_t trace_length;
+	uint32_t tape_length;	/* choices made, trailing zeros included */
+	uint64_t interleaving;	/* hash of the happens-before class */
+	uint64_t digest;	/* hash of the trace */
+	const struct cr_event *trace;	/* valid until the next run */
+	const uint8_t *tape;		/* valid until the next run */
+};
+
+/* What a batch of schedules met. */
+struct cr_summary {
+	uint64_t schedules;
+	uint64_t steps;
+	uint64_t choices;
+	uint64_t nanoseconds;
+	uint64_t violations[CR_VERDICTS_MAX];	/* runs with that verdict */
+	uint64_t first[CR_VERDICTS_MAX];	/* schedule number of the first */
+	uint64_t marks[CR_MARKS_MAX];		/* runs with that mark */
+	uint8_t registers[CR_REGISTERS];	/* HyperLogLog, merged by max */
+};
+
+/* Run one schedule. */
+int cr_run(const struct cr_config *config,
+	   const uint8_t *scenario, size_t scenario_bytes,
+	   const uint8_t *tape, size_t tape_length,
+	   struct cr_result *result);
+
+/*
+ * Run schedules config->schedule, +1, ... until count are done, nanoseconds_max
+ * have passed (0: no limit), or one of the verdicts in stop_on was met.
+ * Registers, counts and firsts are added to what summary already holds.
+ */
+int cr_search(const struct cr_config *config,
+	      const uint8_t *scenario, size_t scenario_bytes,
+	      uint64_t count, uint64_t nanoseconds_max, uint32_t stop_on,
+	      struct cr_summary *summary);
+
+/*
+ * One fuzzer input: a scenario followed by its tape. Returns the bit set of
+ * verdicts, and counts edges and interleavings for the fuzzer.
+ */
+uint32_t cr_fuzz_one(const struct cr_config *config,
+		     const uint8_t *input, size_t input_bytes);
+
+/* Copies the HyperLogLog registers of the inputs of this process so far. */
+void cr_fuzz_registers(uint8_t *registers);
+
+/* The canonical bytes of a scenario, their number returned; out has CR_SCENARIO_BYTES_MAX. */
+size_t cr_canonical(const uint8_t *scenario, size_t scenario_bytes, uint8_t *out);
+
+/* How many of the input's first bytes the decoder takes as the scenario. */
+size_t cr_scenario_bytes(const uint8_t *input, size_t input_bytes);
+
+/*
+ * Line `index` of a .def table, field 0 its name, 1 and 2 what follows; NULL
+ * past the end. The tables are the only place where these words stand.
+ */
+const char *cr_word(int table, int index, int field);
+
+/*
+ * Register the edge and pair counters with libFuzzer through the two functions
+ * of its interface: __sanitizer_cov_8bit_counters_init and
+ * __sanitizer_cov_pcs_init.
+ */
+void cr_fuzz_attach(void *counters_init, void *pcs_init);
+
+/* Distinct kernel edges and interleaving pairs reached in this process so far. */
+uint32_t cr_edges_seen(void);
+uint32_t cr_pairs_seen(void);
+
+/* Edges reached as offsets into the kernel's text; at most max, their number returned. */
+uint32_t cr_edges(uint32_t *offsets, uint32_t max);
+
+/* The four counters of the target after the last run, by debugfs name; returns 0 if absent. */
+int cr_counter(const char *name, uint64_t *value);
+
+#endif

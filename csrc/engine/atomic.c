@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Atomic operations as engine steps. A compare-and-exchange that fails is a
+ * read to everyone else: it changes nothing and orders nothing (LKMM).
+ */
+#include "atomic.h"
+
+#include <string.h>
+
+#include "engine.h"
+
+uint64_t atomic_compare_exchange(void *address, uint64_t old, uint64_t new, unsigned int bytes)
+{
+	uint64_t found = 0;
+
+	engine_step_begin(address, ENGINE_PC());
+	memcpy(&found, address, bytes);
+	if (found == old)
+		memcpy(address, &new, bytes);
+	engine_step_end(found == old ? EVENT_ATOMIC : EVENT_ATOMIC_READ);
+	return found;
+}
+
+int atomic_add_if_not(int *address, int add, int unless)
+{
+	int found;
+
+	engine_step_begin(address, ENGINE_PC());
+	found = *address;
+	if (found != unless)
+		*address = found + add;
+	engine_step_end(found != unless ? EVENT_ATOMIC : EVENT_ATOMIC_READ);
+	return found;
+}
+
+unsigned long atomic_and_or(unsigned long *address, unsigned long and, unsigned long or)
+{
+	unsigned long found;
+
+	engine_step_begin(address, ENGINE_PC());
+	found = *address;
+	*address = (found & and) | or;
+	engine_step_end(EVENT_ATOMIC);
+	return found;
+}
+
+static bool atomic_is_zero(const void *object)
+{
+	return *(const int *)object == 0;
+}
+
+static void atomic_leave_alone(void *object)
+{
+	(void)object;
+}
+
+void atomic_wait_zero(int *address)
+{
+	engine_wait(atomic_is_zero, atomic_leave_alone, address,
+		    EVENT_ATOMIC_READ, ENGINE_PC());
+}

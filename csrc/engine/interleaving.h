@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Names the happens-before class of a run, and counts which pairs of accesses
+ * met, for a fuzzer.
+ *
+ * Two runs of one scenario are in the same class (Mazurkiewicz 1977) when they
+ * order every two conflicting accesses alike: same place, different threads,
+ * at least one write. Each access gets a hash of what precedes it in its own
+ * thread and of the accesses it conflicts with; readers of one value are
+ * summed, so their order does not count. The class is the hash of every
+ * thread's last access.
+ */
+#ifndef ENGINE_INTERLEAVING_H
+#define ENGINE_INTERLEAVING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api.h"
+#include "memory.h"
+
+/*
+ * Per place (4 bytes of the kernel's data, named by an access's first byte)
+ * the last write and the sum of the reads since. A place belongs to the run
+ * whose stamp it carries, so that nothing is cleared between runs.
+ */
+struct interleaving_place {
+	uint64_t last_write;
+	uint64_t reads;
+	uint64_t stamp;
+};
+
+extern struct interleaving_place interleaving_places[MEMORY_MAX / 4];
+extern uint64_t interleaving_thread[CR_THREADS_MAX];
+extern uint64_t interleaving_stamp;
+
+/* Not symmetric: often a thread's last access is the last write of the place. */
+static inline uint64_t interleaving_mix(uint64_t a, uint64_t b)
+{
+	a = (a ^ (b << 23 | b >> 41)) * 0x9e3779b97f4a7c15u;
+	return a ^ a >> 29;
+}
+
+static inline void interleaving_access(unsigned int thread, uintptr_t offset, bool writes)
+{
+	struct interleaving_place *place = &interleaving_places[offset / 4];
+	uint64_t node = interleaving_thread[thread];
+
+	if (place->stamp != interleaving_stamp) {
+		place->stamp = interleaving_stamp;
+		place->last_write = offset + 1;
+		place->reads = 0;
+	}
+	/* Without readers since the last write, `reads` is 0 and changes nothing. */
+	if (writes) {
+		node = interleaving_mix(node, place->last_write + place->reads);
+		place->last_write = node;
+		place->reads = 0;
+	} else {
+		node = interleaving_mix(node, place->last_write ^ 1u << 31);
+		place->reads += node;
+	}
+	interleaving_thread[thread] = node;
+}
+
+void interleaving_reset(unsigned int threads);
+/* Counts the pair of this access and the last one there, if of another thread. */
+void interleaving_pair(unsigned int thread, uintptr_t offset, uint32_t pc);
+uint64_t interleaving_class(void);
+
+#endif

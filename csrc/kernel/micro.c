@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The micro-operations. An object has a lock, a marked word, and a plain word
+ * in memory of its own, which is allocated at the start.
+ *
+ * A store writes the number of its operation plus one, and a load returns what
+ * it read, so that results tell interleavings apart. `cmpxchg` replaces a
+ * marked word that is 0. `free` frees the plain word's memory, `alloc` gives
+ * it back zeroed; both count as writes to it.
+ */
+#include "micro.h"
+
+struct micro_object {
+	struct lock lock;
+	int marked;
+};
+
+struct micro_block {
+	int plain;
+} __attribute__((aligned(MEMORY_UNIT)));
+
+static struct micro_object micro_objects[CR_OBJECTS];
+static struct micro_block micro_blocks[CR_OBJECTS];
+
+enum micro_code {
+#define OP(name, text, operands)
+#define MICRO(name, text, operands)	MICRO_##name,
+#include "ops.def"
+#undef OP
+#undef MICRO
+};
+
+static bool micro_always(const void *object)
+{
+	(void)object;
+	return true;
+}
+
+kshim_step
+static void micro_allocate(void *object)
+{
+	struct micro_block *block = object;
+
+	memory_mark(block, sizeof(*block), false);
+	block->plain = 0;
+}
+
+kshim_step
+static void micro_free(struct micro_block *block)
+{
+	engine_step_begin(block, ENGINE_PC());
+	memory_mark(block, sizeof(*block), true);
+	engine_step_end(EVENT_ATOMIC);
+}
+
+int64_t micro_perform(const struct scenario_op *op)
+{
+	struct micro_object *object = &micro_objects[op->target];
+	struct micro_block *block = &micro_blocks[op->target];
+	int number = (int)(op - scenario.ops) + 1;
+
+	switch ((enum micro_code)op->code) {
+	case MICRO_LOCK:
+		lock_acquire(&object->lock, false);
+		return 0;
+	case MICRO_UNLOCK:
+		lock_release(&object->lock, false);
+		return 0;
+	case MICRO_LOAD:
+		return block->plain;
+	case MICRO_STORE:
+		block->plain = number;
+		return 0;
+	case MICRO_LOAD_MARKED:
+		return READ_ONCE(object->marked);
+	case MICRO_STORE_MARKED:
+		WRITE_ONCE(object->marked, number);
+		return 0;
+	case MICRO_CMPXCHG:
+		return cmpxchg(&object->marked, 0, number);
+	case MICRO_ALLOC:
+		engine_wait(micro_always, micro_allocate, block, EVENT_ATOMIC, ENGINE_PC());
+		return 0;
+	case MICRO_FREE:
+		micro_free(block);
+		return 0;
+	}
+	return -EINVAL;
+}

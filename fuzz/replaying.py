@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The verbs that show one race: `replay` and `premises`.
+
+Replaying verifies: the trace must be the one that was found (its digest), and each preempted
+thread must have been about to do what the file says. Where another compiler or kernel has other
+decision points, the first switch that differs is named and a search looks for the verdict anew.
+"""
+
+import json as json_module
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+import cleanrace
+from cleanrace import Case, Result, Scenario, Target, words
+from fuzz import corpus, minimise, racetable, store
+from fuzz import premises as premises_module
+from fuzz.report import say
+
+
+def show_race(
+    out: Console, result: Result, scenario: Scenario, target: Target, *, everything: bool = False
+) -> None:
+    """The race table and the sentence of its verdict."""
+    width = max(racetable.WIDTH_MIN, out.width)
+    lines = racetable.table(result, scenario, target, width=width, everything=everything)
+    for line in lines:
+        out.print(Text(line), soft_wrap=True)
+    sentences = target.table("verdicts")
+    for name in sorted(result.verdicts):
+        say(out, f"{name}: {sentences[name][1]}", style="bold red")
+    if not result.verdicts:
+        say(out, f"ok: {sentences['ok'][1]} in this schedule", style="bold")
+
+
+def replay(
+    out: Console, target: Target, path: Path, case: Case, *, everything: bool = False
+) -> int:
+    """Replay a case and show it; 1 if it violates, 0 if not, 3 if the same tape gave two traces."""
+    if case.title:
+        say(out, f"{store.shown(path)}: {case.title}")
+    say(out, f"on {target.name} {target.version}, build {target.build_id}")
+    if not corpus.applies(case, target):
+        say(out, f"note: this expectation is for {case.target}, not for {target.name}")
+    options: dict[str, Any] = {
+        "planted": tuple(name for name in words.PLANTED if name in case.broken),
+        "steps_max": case.steps_max,
+    }
+    if corpus.has_tape(case):
+        status = _replay_tape(out, target, case, options, everything=everything)
+        if status is not None:
+            return status
+    return _search(out, target, case, options, everything=everything)
+
+
+def _judged(case: Case) -> tuple[str, ...] | None:
+    """A finding was recorded with its own verdict alone being judged."""
+    return None if case.expect == "ok" else (case.expect,)
+
+
+def _replay_tape(
+    out: Console, target: Target, case: Case, options: dict[str, Any], *, everything: bool
+) -> int | None:
+    """Replay the tape; None if it does not show the verdict here."""
+    judged = _judged(case)
+    result = cleanrace.run(target, case.scenario, case.tape, judged=judged, **options)
+    again = cleanrace.run(target, case.scenario, case.tape, judged=judged, **options)
+    if result.digest != again.digest:
+        raise store.Broken("determinism broken: the same tape gave two traces, report it")
+    for line in drift(case, result, target):
+        say(out, f"drift: {line}", style="bold yellow")
+    shows = case.expect in result.verdicts or (case.expect == "ok" and not result.verdicts)
+    if not shows and case.expect != "ok":
+        say(out, f"the tape does not show {case.expect} here, so a search looks for it:")
+        return None
+    show_race(out, result, case.scenario, target, everything=everything)
+    if "digest" in case.found and case.found["digest"] == f"{result.digest:016x}":
+        say(out, f"replayed exactly: digest {result.digest:016x}")
+    whole = cleanrace.run(target, case.scenario, case.tape, full=False, **options)
+    more = sorted(whole.verdicts - result.verdicts)
+    if more:
+        say(out, f"the same schedule also violates: {', '.join(more)}")
+    return 1 if result.verdicts else 0
+
+
+def drift(case: Case, result: Result, target: Target) -> list[str]:
+    """How the replay differs from what was recorded; empty if it is the same run."""
+    lines = []
+    if case.switches:
+        now = racetable.switches(result, target)
+        pairs = zip(case.switches, now, strict=False)
+        for number, (recorded, seen) in enumerate(pairs, 1):
+            if recorded != seen:
+                lines.append(
+                    f"switch {number}, step {recorded.step}: recorded was {_text(recorded)},"
+                    f" now it is step {seen.step}, {_text(seen)}"
+                )
+                break
+        else:
+            if len(now) != len(case.switches):
+                lines.append(f"{len(case.switches)} switches were recorded, now {len(now)} happen")
+    digest = case.found.get("digest")
+    if not lines and digest is not None and digest != f"{result.digest:016x}":
+        lines.append(f"the trace differs: digest {digest} was recorded, now {result.digest:016x}")
+    build_id = case.found.get("build")
+    if lines and build_id not in (None, target.build_id):
+        lines.append(f"it was found in build {build_id}, this is {target.build_id}")
+    return lines
+
+
+def _text(switch: cleanrace.Switch) -> str:
+    return f"{switch.thread}->{switch.to} at {switch.where}, about to {switch.kind} {switch.object}"
+
+
+def _search(
+    out: Console, target: Target, case: Case, options: dict[str, Any], *, everything: bool
+) -> int:
+    """Search as long as the case says, and show the first violation or what was executed."""
+    stop_on = (case.expect,) if case.expect != "ok" else tuple(set(words.VERDICTS) - {"ok"})
+    summary = cleanrace.search(
+        target, case.scenario, schedules=case.within, stop_on=stop_on, **options
+    )
+    met = [verdict for verdict in stop_on if summary.violations.get(verdict)]
+    executed = (
+        f"{summary.schedules:,} schedules, about {summary.interleavings:,.0f} distinct"
+        " interleavings"
+    )
+    if not met:
+        what = "no violation" if case.expect == "ok" else f"no {case.expect}"
+        say(out, f"{what} in {executed} of random search; the space was not exhausted")
+        return 0
+    verdict = met[0]
+    finding = store.examine(
+        target, case.scenario, verdict, schedule=summary.first[verdict], **options
+    )
+    finding = minimise.shorten(target, finding)
+    result = cleanrace.run(target, case.scenario, finding.tape, judged=(verdict,), **options)
+    say(out, f"{verdict} after {executed}; its schedule, shortened:")
+    show_race(out, result, case.scenario, target, everything=everything)
+    return 1
+
+
+def premises(out: Console, target: Target, *, json: Path | None = None) -> int:
+    """Search with each premise broken, show one race each, then with all intact."""
+
+    def show(line: str) -> None:
+        if out.is_terminal:
+            out.print(Text(line + " ...", style="dim", overflow="ellipsis", no_wrap=True))
+
+    hits, whole = premises_module.run(target, show=show)
+    for premise in premises_module.PREMISES:
+        _broken(out, target, premise, [hit for hit in hits if hit.premise == premise])
+    _intact(out, target, whole)
+    if json is not None:
+        store.write(json, json_module.dumps(_to_json(target, [*hits, *whole]), indent=2) + "\n")
+    missed = premises_module.blind(hits)
+    if missed:
+        say(out, f"HARNESS FAILED: broken premise {', '.join(missed)} not found", style="bold red")
+        return 3
+    return 1 if any(hit.found for hit in whole) else 0
+
+
+def _broken(
+    out: Console, target: Target, premise: str, hits: Sequence[premises_module.Hit]
+) -> None:
+    """One premise: its searches, and the race table of the simplest schedule."""
+    out.print()
+    say(out, f"premise {premise} broken: {target.table('planted')[premise][0]}", style="bold")
+    for hit in hits:
+        how = (
+            f"found in {hit.seconds:.4f} s, {hit.schedules:,} schedules;"
+            f" {hit.rate:,.0f} hits/s per core"
+            if hit.found
+            else f"not found in {hit.schedules:,} schedules, {hit.seconds:.1f} s"
+        )
+        say(out, f"  {hit.scenario}: {how}")
+    simplest = premises_module.simplest(target, hits)
+    if simplest is not None:
+        _show_finding(out, target, simplest)
+
+
+def _intact(out: Console, target: Target, hits: Sequence[premises_module.Hit]) -> None:
+    """The searches with nothing planted, and what they found about the target."""
+    out.print()
+    say(out, "all four premises intact:", style="bold")
+    for hit in hits:
+        what = "VIOLATED" if hit.found else "no violation"
+        say(
+            out,
+            f"  {hit.scenario}: {what} in {hit.schedules:,} schedules, about"
+            f" {hit.summary.interleavings:,.0f} distinct interleavings, {hit.seconds:.1f} s",
+        )
+    for hit in hits:
+        if hit.finding is not None:
+            _show_finding(out, target, hit.finding)
+
+
+def _show_finding(out: Console, target: Target, finding: store.Finding) -> None:
+    result = cleanrace.run(
+        target,
+        finding.scenario,
+        finding.tape,
+        planted=finding.planted,
+        judged=premises_module.JUDGED,
+    )
+    out.print()
+    show_race(out, result, finding.scenario, target)
+
+
+def _to_json(target: Target, hits: Sequence[premises_module.Hit]) -> dict[str, Any]:
+    return {
+        "target": {
+            "name": target.name,
+            "version": target.version,
+            "sha256": target.sha256,
+            "build_id": target.build_id,
+            "notice": target.info.get("notice"),
+        },
+        "searches": [
+            {
+                "broken": hit.premise,
+                "scenario": hit.scenario,
+                "found": hit.found,
+                "schedules": hit.schedules,
+                "seconds": round(hit.seconds, 4),
+                "hits_per_second_per_core": round(hit.rate),
+            }
+            for hit in hits
+        ],
+    }

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The two targets whose traces are judged."""
+
+from typing import Any
+
+import pytest
+
+from cleanrace import Target
+
+
+@pytest.fixture(scope="session")
+def target(linux: dict[str, Any]) -> Target:
+    """The real 5.10 file."""
+    return Target(linux)
+
+
+@pytest.fixture(scope="session")
+def control(reference: dict[str, Any]) -> Target:
+    """Our own implementation, in which every property holds."""
+    return Target(reference)

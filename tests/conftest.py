@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Targets that every folder of tests shares, built once whoever asks first.
+
+Several pytest processes may ask at once: build.ensure lets one build and the others wait.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import build  # noqa: E402 - found through the line above
+
+
+@pytest.fixture(scope="session")
+def linux() -> dict[str, Any]:
+    """The info of the real file of Linux 5.10, which no stand-in may replace."""
+    return build.ensure(target="linux-5.10")
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict[str, Any]:
+    """The info of our own implementation, the control."""
+    return build.ensure(target="reference")

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every litmus keeps its promise: on each target it is for, and with both engines."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from cleanrace import Case, Target, search
+
+LITMUS = Path(__file__).resolve().parents[2] / "corpus" / "litmus"
+PATHS = sorted(LITMUS.glob("*.litmus"))
+ROUNDS = 1_000
+SEEN_MIN = 20  # how often a violation that is searched for shows within its schedules
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_litmus_keeps_its_promise(path: Path, built: Mapping[str, Target]) -> None:
+    case = Case.read(path)
+    assert case.to_text() == path.read_text(encoding="utf-8")
+    assert case.title
+    assert case.comments
+    assert not case.tape
+    for name, target in built.items():
+        if case.target in ("any", name):
+            check_fibers(case, target)
+            check_threads(case, target)
+
+
+def check_fibers(case: Case, target: Target) -> None:
+    found = search(
+        target,
+        case.scenario,
+        schedules=case.within,
+        planted=case.broken,
+        steps_max=case.steps_max,
+    )
+    assert found.schedules == case.within
+    if case.expect == "ok":
+        assert found.violations == {}
+    else:
+        assert found.violations.get(case.expect, 0) >= min(case.within, SEEN_MIN)
+
+
+def check_threads(case: Case, target: Target) -> None:
+    """What real threads meet is the machine's choice; that they end, and see no ghosts, is not."""
+    met = search(
+        target,
+        case.scenario,
+        schedules=ROUNDS,
+        engine="thread",
+        planted=case.broken,
+        steps_max=case.steps_max,
+    )
+    assert met.schedules == ROUNDS
+    if case.expect == "ok":
+        assert met.violations == {}
+    elif len(case.scenario.threads) == 1:
+        assert met.violations[case.expect] == ROUNDS
+
+
+def test_names_are_words_joined_by_then_and_beside() -> None:
+    assert [path.name for path in LITMUS.iterdir() if not re.fullmatch(
+        r"[a-z0-9]+([-+][a-z0-9]+)*\.litmus", path.name)] == []

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What users get wrong costs them one line and exit status 2."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cleanrace import Target
+
+GOOD = "cleanrace 1\nfs a local\nthread register 0\nthread mount a\n"
+
+
+def one_line(text: str) -> str:
+    assert text.count("\n") == 1, text
+    assert text.endswith("\n")
+    assert "Traceback" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--time", "soon"], "--time soon: expected a number from 1 to 1000000"),
+        (["--time", "0"], "--time 0: expected a number from 1 to 1000000"),
+        (["--jobs", "0"], "--jobs 0: expected a whole number from 1 to 1024"),
+        (["--jobs", "1.5"], "--jobs 1.5: expected a whole number from 1 to 1024"),
+        (["--time", "nan"], "--time nan: expected a number from 1 to 1000000"),
+        (["--seed", "-1"], "--seed -1: expected a whole number from 0 to"),
+        (["--engine", "steam"], "--engine steam: expected fiber or thread"),
+        (["--planted", "e"], "--planted e: expected one of a, b, c, d"),
+        (["--target", "no-such"], "no-such"),
+        (["--target", "reference", "--kernel", "."], "--target and --kernel exclude each other"),
+        (["--json", "no/such/folder/out.json"], "does not exist"),
+        (["--json", "."], "--json .: it is a folder, name a file"),
+        (["--json", "/proc/out.json"], "--json /proc/out.json: cannot write in /proc"),
+        (["--findings", "no/such/folder"], "does not exist"),
+        (["--findings", "/proc"], "--findings /proc: cannot write in /proc"),
+        (["premises", "--json", "no/such/out.json"], "does not exist"),
+        (["premises", "--json", "."], "--json .: it is a folder, name a file"),
+        (["--frobnicate"], "--frobnicate"),
+        (["frobnicate"], "frobnicate"),
+        (["replay"], "FILE"),
+        (["replay", "no-such.litmus"], "no-such.litmus: there is no such scenario file"),
+        (["replay", "."], "Is a directory"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_status_2(
+    run: Callable[..., Any], tmp_path: Path, arguments: list[str], said: str
+):
+    done = run("run.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in one_line(done.stderr)
+    assert done.stderr.startswith("run.py: ")
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--json"], ["--findings"], ["premises", "--json"]])
+def test_a_path_below_a_file_is_refused_before_anything_runs(
+    run: Callable[..., Any], tmp_path: Path, arguments: list[str]
+):
+    (tmp_path / "file").write_text("kept")
+    done = run("run.py", *arguments, "file/below", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is a file, not a folder" in one_line(done.stderr)
+    assert done.stdout == ""
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cleanrace 2\n", "line 1, column 11: a newer version of cleanrace wrote this"),
+        (GOOD + "thread dismount a\n", "line 5, column 8: unknown operation 'dismount'"),
+        (GOOD + "thread mount b\n", "line 5, column 14"),
+        ("", "expected a first line 'cleanrace 1'"),
+        ("\x7fELF\n", "line 1, column 1"),
+    ],
+)
+def test_a_wrong_scenario_file_is_one_line_with_its_place(
+    run: Callable[..., Any], tmp_path: Path, text: str, said: str
+):
+    path = tmp_path / "wrong.litmus"
+    path.write_text(text)
+    done = run("run.py", "replay", str(path))
+    assert done.returncode == 2
+    assert said in one_line(done.stderr)
+    assert str(path) in done.stderr
+
+
+def test_a_folder_without_cleancache_is_one_line_and_status_2(
+    run: Callable[..., Any], tmp_path: Path
+):
+    done = run("run.py", "--kernel", str(tmp_path))
+    assert done.returncode == 2
+    assert "5.17" in one_line(done.stderr)
+
+
+def test_targets_lists_what_is_built(run: Callable[..., Any], control: Target):
+    done = run("run.py", "targets")
+    assert done.returncode == 0
+    assert f"reference: version {control.version}" in done.stdout
+    assert control.build_id in done.stdout
+    assert "linux-5.10: version 5.10" in done.stdout
+
+
+def test_a_narrow_terminal_gets_narrow_tables(run: Callable[..., Any], tmp_path: Path):
+    path = tmp_path / "race.litmus"
+    path.write_text(GOOD.replace("thread reg", "broken c\nexpect init-missing\nthread reg", 1))
+    done = run("run.py", "replay", str(path), "--target", "reference", columns=40)
+    assert done.returncode == 1, done.stderr
+    table = [line for line in done.stdout.splitlines() if "|" in line]
+    assert len(table) > 10
+    assert max(map(len, table)) <= 40
+
+
+def test_help_names_the_exit_statuses(run: Callable[..., Any]):
+    done = run("run.py", "--help")
+    assert done.returncode == 0
+    for word in ("--time", "--jobs", "--json", "replay", "premises", "3 the harness itself failed"):
+        assert word in " ".join(done.stdout.split())
