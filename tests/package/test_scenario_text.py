@@ -239,8 +239,8 @@ def check_case_or_error(text: str) -> bool:
         assert Case.from_text(case.to_text()) == case
         return True
     lines = text.split("\n")
-    assert 1 <= error.line <= len(lines)
-    assert 1 <= error.column <= len(lines[error.line - 1]) + 1, error
+    assert error.line in range(1, len(lines) + 1)
+    assert error.column in range(1, len(lines[error.line - 1]) + 2), error
     return False
 
 
