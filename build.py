@@ -59,8 +59,8 @@ KNOWN: dict[str, tuple[str, str, dict[str, str]]] = {
 # Who takes a flag (several apply to one file): `all` C files; `instrumented`, the unit and
 # csrc/kernel, with a decision point at each access, compiled in one way only, because tapes hang on
 # the points the compiler made; `engine`, the rest of csrc, never instrumented; `ours`, where a
-# warning is an error; `foreign`, a kernel's file, which we may not change; `binding`, the C file
-# that cffi makes; `asan`, the engine side of that flavour; `bytes`, all files for such a kernel.
+# warning is an error; `foreign`, a kernel's file, which we may not change; `binding`, cffi's file;
+# `asan` and `tsan`, a flavour's engine side (`tsan link`: linker); `bytes`, all for such a kernel.
 # For which compiler: "" both, else "gcc" or "clang" alone.
 FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("all", "", "-std=gnu11", "the kernel's dialect since 5.18; what was written before is in it"),
@@ -94,8 +94,9 @@ FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("foreign", "", "-Wall", "helps whoever reads why it did not compile"),
     ("foreign", "", "-Werror=implicit-function-declaration", "names a missing shim at its line"),
     ("binding", "", f"-I{sysconfig.get_path('include')}", "Python.h"),
-    ("asan", "", "-fsanitize=address,undefined", "memory errors of the engine itself"),
-    ("asan", "", "-fno-sanitize-recover=undefined", "the first one ends the program"),
+    ("asan", "", "-fsanitize=address,undefined -fno-sanitize-recover=all", "errors end programs"),
+    ("tsan", "", "-DCR_TSAN=1", "our hooks pass on what they see to the real ThreadSanitizer"),
+    ("tsan link", "", "-fsanitize=thread", "its library; the engine itself is not instrumented"),
 )
 # Not taken from the user's CFLAGS and LDFLAGS: these would move decision points.
 FLAGS_REFUSED = ("-fsanitize*", "-fno-sanitize*", "-fprofile*", "-fcoverage*", "--coverage")
@@ -458,8 +459,7 @@ class Plan:
             *(f"-I{ROOT / 'csrc' / folder}" for folder in INCLUDES),
             # Objects are the same wherever these folders are.
             f"-ffile-prefix-map={ROOT}=.", f"-ffile-prefix-map={self.source.folder}=kernel",
-            *([f"-ffile-prefix-map={file.parent}=."] if file.name == BINDING else []),
-        ]
+            *([f"-ffile-prefix-map={file.parent}=."] if file.name == BINDING else [])]
 
 
 def named(file: Path) -> str:
@@ -642,13 +642,13 @@ def ensure(*, target: str | None = None, kernel: Path | None = None, force: bool
 
 
 def program(target: str | None = None, *, kernel: Path | None = None, flavour: str = "") -> Path:
-    """The program `replay` of a target, plain or in the flavour "asan".
+    """The program `replay` of a target, plain or in a flavour, which changes the engine side only.
 
-    A flavour changes the engine side only: the instrumented objects are the plain build's own, so
-    a tape is valid in each. "asan" is AddressSanitizer and UndefinedBehaviorSanitizer.
+    The instrumented objects are the plain build's own, so a tape is valid in each. "asan" is
+    AddressSanitizer and UndefinedBehaviorSanitizer, "tsan" ThreadSanitizer for the thread engine.
     """
-    if flavour not in ("", "asan"):
-        raise BuildError(f"there is no flavour {flavour!r}, only 'asan'")
+    if flavour not in ("", "asan", "tsan"):
+        raise BuildError(f"there is no flavour {flavour!r}, only 'asan' and 'tsan'")
     plain = Path(ensure(target=target, kernel=kernel)["program"])
     final = plain.with_name(f"replay-{flavour}" if flavour else plain.name)
     with explained():
@@ -656,7 +656,7 @@ def program(target: str | None = None, *, kernel: Path | None = None, flavour: s
             plan = make_plan(find(target, kernel, lambda *_: None))
             with making(plain.parent, ROOM_BUILD) as new:
                 objects = compile_all(plan, plan.engine, new.parent, lambda *_: None, flavour)
-                sanitize = [row[2] for row in FLAGS if row[0] == flavour]
+                sanitize = plan.flags(flavour, f"{flavour} link")
                 kept = sorted(plain.parent.glob("objects/*.o"))[:len(plan.instrumented)]
                 link(plan, new / final.name, *sanitize, *kept, *objects)
     return final

@@ -23,9 +23,13 @@
 #include "oracle.h"
 #include "planted.h"
 #include "policy.h"
+#include "profile.h"
+#include "race.h"
 #include "random.h"
+#include "run.h"
 #include "scenario.h"
 #include "trace.h"
+#include "watch.h"
 
 #define RUN_STEPS_DEFAULT	20000
 #define RUN_EDGES_EVERY	64	/* schedules of a batch between two that count edges */
@@ -56,27 +60,61 @@ static void run_set_up(void)
 	run_is_set_up = true;
 }
 
-static int run_configure(const struct cr_config *config)
+int run_configure(const struct cr_config *config)
 {
 	const struct policy *policy = policy_get(config->policy);
 
-	if (!policy || config->engine > CR_ENGINE_THREAD ||
-	    config->planted >> PLANTED_COUNT || config->steps_max > CR_STEPS_MAX)
+	if (!policy || config->engine > CR_ENGINE_BARE ||
+	    config->planted >> PLANTED_COUNT || config->points > CR_POINTS_SYNC ||
+	    config->steps_max > CR_STEPS_MAX)
 		return -1;
 	run_set_up();
 	engine.kind = (uint8_t)config->engine;
 	engine.policy = policy;
 	engine.steps_max = config->steps_max ? config->steps_max : RUN_STEPS_DEFAULT;
 	engine.trace_full = config->trace_full;
+	engine.reduced = config->points == CR_POINTS_SYNC;
+	/* Detectors see one access after the other. */
+	engine.detects = config->detect && engine.kind == CR_ENGINE_FIBER;
+	engine.explores = false;
+	engine.classes = true;
+	engine.survives = false;
+	engine.recording = true;
 	engine.count_pairs = false;
-	coverage_edges_on = true;
+	coverage_edges_on = engine.kind != CR_ENGINE_BARE;
 	engine.seed = config->seed;
 	planted_set = config->planted;
 	return 0;
 }
 
+/* What the engine stopped for is the last that happened. */
+static void run_judge_stop(size_t length, uint32_t judged, struct oracle_judgement *judgement)
+{
+	if (engine.verdict == VERDICT_OK || !(judged >> engine.verdict & 1))
+		return;
+	judgement->verdicts |= 1u << engine.verdict;
+	if (judgement->first != VERDICT_OK)
+		return;
+	judgement->first = engine.verdict;
+	judgement->violation = judgement->cause = length ? (uint32_t)length - 1 : 0;
+}
+
+/* A data race is not the end of a run, so it may come before or after what else went wrong. */
+static void run_judge_race(const struct race_met *met, size_t length, uint32_t judged,
+			   struct oracle_judgement *judgement)
+{
+	if (!met->judged || !(judged >> VERDICT_DATA_RACE & 1))
+		return;
+	judgement->verdicts |= 1u << VERDICT_DATA_RACE;
+	if (judgement->first != VERDICT_OK && judgement->violation < met->violation)
+		return;
+	judgement->first = VERDICT_DATA_RACE;
+	judgement->violation = met->violation < length ? met->violation : (uint32_t)length - 1;
+	judgement->cause = met->cause < length ? met->cause : (uint32_t)length - 1;
+}
+
 /* Runs the decoded scenario once, as configured, with the loaded tape. */
-static void run_once(uint64_t schedule, uint32_t judged, struct oracle_judgement *judgement)
+void run_once(uint64_t schedule, uint32_t judged, struct oracle_judgement *judgement)
 {
 	const struct cr_event *trace;
 	size_t length;
@@ -85,18 +123,48 @@ static void run_once(uint64_t schedule, uint32_t judged, struct oracle_judgement
 	backend_reset();
 	trace_reset();
 	interleaving_reset(scenario.threads);
+	watch_reset();
 	engine.schedule = schedule;
 	engine.policy->begin(engine.seed, schedule);
 	engine_run(scenario.threads, ops_thread);
+	*judgement = (struct oracle_judgement){ .first = VERDICT_OK };
+	if (engine.kind == CR_ENGINE_BARE)
+		return;
 	trace = trace_events(&length);
+	/* What follows the first stop in a run that survives it is not judged. */
+	if (engine.verdict != VERDICT_OK && engine.events < length)
+		length = engine.events;
 	oracle_check(trace, length, engine.verdict == VERDICT_OK, judged, judgement);
-	if (engine.verdict == VERDICT_OK || !(judged >> engine.verdict & 1))
-		return;
-	judgement->verdicts |= 1u << engine.verdict;
-	if (judgement->first != VERDICT_OK)
-		return;
-	judgement->first = engine.verdict;
-	judgement->violation = judgement->cause = length ? (uint32_t)length - 1 : 0;
+	run_judge_stop(length, judged, judgement);
+	run_judge_race(&race_met, length, judged, judgement);
+}
+
+/*
+ * A policy that needs it learns what the scenario does; nothing else is left of
+ * these runs. Returns how many steps that is, or 0.
+ */
+static uint32_t run_profile(void)
+{
+	struct oracle_judgement judgement;
+	struct engine_state asked = engine;
+	uint64_t i;
+
+	if (!engine.policy->profiled || engine.kind == CR_ENGINE_THREAD)
+		return 0;
+	engine.policy = &profile_policy;
+	engine.seed = 0;
+	engine.trace_full = false;
+	engine.recording = false;
+	engine.count_pairs = false;
+	engine.detects = false;
+	coverage_edges_on = false;
+	profile_begin(scenario.threads);
+	for (i = 0; i < PROFILE_RUNS; i++)
+		run_once(i, 0, &judgement);
+	profile_end();
+	engine = asked;
+	coverage_edges_on = engine.kind != CR_ENGINE_BARE;
+	return profile.steps;
 }
 
 static uint64_t run_digest(const struct cr_event *trace, size_t length)
@@ -128,6 +196,7 @@ int cr_run(const struct cr_config *config,
 	if (tape_length > CR_TAPE_MAX || run_configure(config))
 		return -1;
 	scenario_decode(bytes, scenario_bytes);
+	run_profile();
 	tape_load(tape, tape_length);
 	run_once(config->schedule, config->judged, &judgement);
 	memset(result, 0, sizeof(*result));
@@ -191,7 +260,7 @@ static uint64_t run_salt(void)
 	return run_hash_bytes(canonical, scenario_encode(canonical));
 }
 
-static uint64_t run_clock(void)
+uint64_t run_clock(void)
 {
 	struct timespec now;
 
@@ -206,20 +275,22 @@ int cr_search(const struct cr_config *config,
 {
 	uint64_t begin = run_clock(), now = begin, salt, i;
 	struct oracle_judgement judgement;
-	size_t length;
 
 	if (run_configure(config))
 		return -1;
 	scenario_decode(bytes, scenario_bytes);
+	summary->steps_profiled = run_profile();
 	salt = run_salt();
 	tape_load(NULL, 0);
+	/* A schedule that is wanted later is run again, by its number. */
+	engine.recording = config->policy == CR_POLICY_TAPE;
 	for (i = 0; i < count; i++) {
 		tape_rewind();
-		coverage_edges_on = i < RUN_EDGES_EVERY || i % RUN_EDGES_EVERY == 0;
+		coverage_edges_on = config->engine != CR_ENGINE_BARE &&
+				    (i < RUN_EDGES_EVERY || i % RUN_EDGES_EVERY == 0);
 		run_once(config->schedule + i, config->judged, &judgement);
 		run_count(config->schedule + i, judgement.verdicts, summary);
-		tape_written(&length);
-		summary->choices += length;
+		summary->choices += engine.choices;
 		if (config->engine == CR_ENGINE_FIBER)
 			run_count_interleaving(random_spread(interleaving_class() ^ salt),
 					       summary->registers);
@@ -245,6 +316,7 @@ uint32_t cr_fuzz_one(const struct cr_config *config,
 		return 0;
 	engine.count_pairs = true;
 	taken = scenario_decode(input, input_bytes);
+	run_profile();
 	tape_load(input + taken, input_bytes - taken);
 	run_once(config->schedule, config->judged, &judgement);
 	run_count_interleaving(random_spread(interleaving_class() ^ run_salt()),

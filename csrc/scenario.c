@@ -2,17 +2,17 @@
 /*
  * The total decoder: every byte string is a scenario.
  *
- * Format, version 1; what is past the end of the input reads as 0:
+ * Format, version 2; what is past the end of the input reads as 0:
  *   0     bit 0 ids growing, bits 1-3 capacity code (0 unlimited, c: c - 1
  *         pages), bit 4 micro-operations
  *   1     bit i: the i-th init callback fails
- *   2     number of file systems - 1, modulo 4
- *   3-6   a file system each: bits 0-1 kind modulo 3, bit 2 handles,
+ *   2     number of file systems - 1, modulo 6
+ *   3-8   a file system each: bits 0-1 kind modulo 3, bit 2 handles,
  *         bits 3-4 uuid of a shared one
- *   7     number of operations, modulo 65
- *   8-    two bytes each: opcode modulo the table's size; then bits 0-2
- *         thread, bits 3-4 file system, backend or object, bit 5 inode,
- *         bit 6 page
+ *   9     number of operations, modulo 65
+ *   10-   two bytes each: opcode modulo the table's size; then bits 0-2
+ *         thread, bits 3-5 file system, backend or object (modulo
+ *         their number), bit 6 inode, bit 7 page
  * Canonical bytes have 0 in every bit that means nothing, and operations
  * grouped by thread. Threads without operations do not exist.
  *
@@ -24,7 +24,8 @@
 
 #include <string.h>
 
-#define SCENARIO_HEADER	8
+#define SCENARIO_HEADER	10
+#define SCENARIO_COUNT_AT	9
 
 struct scenario scenario;
 
@@ -78,7 +79,7 @@ static void scenario_decode_header(const uint8_t header[SCENARIO_HEADER])
 	if (code)
 		scenario.capacity = (uint8_t)(code - 1);
 	scenario.init_fails = header[1];
-	scenario.file_systems = 1 + (header[2] & 3);
+	scenario.file_systems = 1 + header[2] % CR_FS_MAX;
 	for (i = 0; i < scenario.file_systems; i++) {
 		struct scenario_fs *fs = &scenario.fs[i];
 
@@ -101,11 +102,11 @@ static bool scenario_decode_op(uint8_t code, uint8_t operand, struct scenario_op
 		operands = scenario_ops[op->code];
 	}
 	op->thread = operand & 7;
-	op->target = operand >> 3 & 3;
-	op->inode = scenario_has(operands, 'i') ? operand >> 5 & 1 : 0;
-	op->page = scenario_has(operands, 'p') ? operand >> 6 & 1 : 0;
-	if (scenario_has(operands, 's'))
-		op->target %= scenario.file_systems;
+	op->target = operand >> 3 & 7;
+	op->inode = scenario_has(operands, 'i') ? operand >> 6 & 1 : 0;
+	op->page = scenario_has(operands, 'p') ? operand >> 7 & 1 : 0;
+	/* There are as many backends as objects. */
+	op->target %= scenario_has(operands, 's') ? scenario.file_systems : CR_BACKENDS_MAX;
 	return !(scenario_has(operands, 'i') && scenario_is_twin(op->target));
 }
 
@@ -138,7 +139,7 @@ size_t scenario_decode(const uint8_t *bytes, size_t length)
 	if (length)
 		memcpy(padded, bytes, length < sizeof(padded) ? length : sizeof(padded));
 	scenario_decode_header(padded);
-	wanted = padded[7] % (CR_OPS_MAX + 1);
+	wanted = padded[SCENARIO_COUNT_AT] % (CR_OPS_MAX + 1);
 	for (i = 0; i < wanted; i++)
 		if (scenario_decode_op(padded[SCENARIO_HEADER + 2 * i],
 				       padded[SCENARIO_HEADER + 2 * i + 1], &ops[count]))
@@ -163,13 +164,13 @@ size_t scenario_encode(uint8_t *bytes)
 
 		bytes[3 + i] = (uint8_t)(fs->kind | fs->handles << 2 | fs->uuid << 3);
 	}
-	bytes[7] = scenario.ops_count;
+	bytes[SCENARIO_COUNT_AT] = scenario.ops_count;
 	for (i = 0; i < scenario.ops_count; i++) {
 		const struct scenario_op *op = &scenario.ops[i];
 
 		bytes[SCENARIO_HEADER + 2 * i] = op->code;
 		bytes[SCENARIO_HEADER + 2 * i + 1] =
-			(uint8_t)(op->thread | op->target << 3 | op->inode << 5 | op->page << 6);
+			(uint8_t)(op->thread | op->target << 3 | op->inode << 6 | op->page << 7);
 	}
 	return SCENARIO_HEADER + 2 * (size_t)scenario.ops_count;
 }

@@ -48,6 +48,8 @@ class Options:
 class Row:
     """What one method did, over all its workers. seconds: of all of them together.
 
+    policies: schedules by slice of the mix, empty for methods without one.
+
     new, known: distinct findings that this method met, whether another one did so before or not.
     """
 
@@ -55,6 +57,7 @@ class Row:
     summary: Summary = field(default_factory=Summary)
     own: Own = field(default_factory=Own)
     inputs: int = 0
+    policies: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     new: int = 0
     known: int = 0
@@ -314,6 +317,10 @@ class Campaign:
         for stats in totals.values():
             row.own.merge(Own(**stats["own"]))
         row.inputs = sum(stats["inputs"] for stats in totals.values())
+        row.policies = {}
+        for stats in totals.values():
+            for name, count in stats["policies"].items():
+                row.policies[name] = row.policies.get(name, 0) + count
         row.seconds = sum(stats["seconds"] for stats in totals.values())
         self.report.edges.update(changed.stats["edges"])
         self.report.pairs = max(self.report.pairs, changed.stats["pairs"])

@@ -83,6 +83,7 @@ def replay(
             case.scenario,
             case.tape,
             planted=planted,
+            judged=case.judged,
             steps_max=case.steps_max,
             full=False,
         )
@@ -103,7 +104,9 @@ def replay(
         schedules=wanted,
         seconds=seconds,
         planted=planted,
+        judged=case.judged,
         steps_max=case.steps_max,
+        detect=True,
         stop_on=() if case.expect == "ok" else (case.expect,),
     )
     if into is not None:

@@ -11,7 +11,7 @@ the engine, and what they violate says nothing about a target.
 from dataclasses import replace
 from random import Random
 
-from cleanrace import FileSystem, Operation, Scenario
+from cleanrace import FileSystem, Operation, Scenario, words
 
 MICRO_BIT = 16  # of byte 0 of the byte form
 THREADS_MAX = 5
@@ -43,9 +43,9 @@ def scenario(random: Random) -> Scenario:
 
 def from_noise(random: Random) -> Scenario:
     """What random bytes mean, with few enough operations that a run stays short."""
-    data = bytearray(random.randbytes(8 + 2 * OPERATIONS_MAX))
+    data = bytearray(random.randbytes(words.HEADER_BYTES + 2 * OPERATIONS_MAX))
     data[0] &= ~MICRO_BIT & 0xFF
-    data[7] = random.randrange(2, OPERATIONS_MAX)
+    data[words.COUNT_AT] = random.randrange(2, OPERATIONS_MAX)
     return Scenario.from_bytes(bytes(data))
 
 

@@ -50,6 +50,7 @@ def _schedules(target: Target, finding: Finding) -> int:
         planted=finding.planted,
         judged=(finding.verdict,),
         steps_max=finding.steps_max,
+        detect=True,
     )
     hits = summary.violations.get(finding.verdict, 0)
     wanted = 30 * summary.schedules // max(1, hits)
@@ -89,6 +90,7 @@ def _search(work: _Work, finding: Finding, scenario: Scenario) -> Finding | None
             planted=finding.planted,
             judged=(finding.verdict,),
             steps_max=finding.steps_max,
+            detect=True,
             stop_on=(finding.verdict,),
         )
         if not summary.violations.get(finding.verdict):
@@ -246,6 +248,7 @@ def shorten(target: Target, finding: Finding, *, seconds: float = 1.0) -> Findin
         planted=finding.planted,
         steps_max=finding.steps_max,
         method=finding.method,
+        policy=finding.policy,
         seed=finding.seed,
         schedule=finding.schedule,
     )

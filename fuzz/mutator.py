@@ -17,7 +17,7 @@ from random import Random
 from cleanrace import words
 from fuzz import generate
 
-HEADER = 8
+HEADER = words.HEADER_BYTES
 OPERATIONS_MAX = 20  # longer scenarios only from libFuzzer's own mutations
 TAPE_MAX = 512
 OPCODES = len(words.OPERATIONS)
@@ -73,7 +73,7 @@ class Mutator:
 def split(data: bytes) -> Parts:
     """Header, operations (two bytes each) and tape of an input, as the decoder cuts it."""
     header = bytearray(data[:HEADER].ljust(HEADER, b"\0"))
-    count = header[7] % (words.OPERATIONS_MAX + 1)
+    count = header[words.COUNT_AT] % (words.OPERATIONS_MAX + 1)
     end = HEADER + 2 * count
     body = data[HEADER:end].ljust(2 * count, b"\0")  # past its end the decoder reads 0
     operations = [body[i : i + 2] for i in range(0, len(body), 2)]
@@ -83,7 +83,7 @@ def split(data: bytes) -> Parts:
 def join(header: bytearray, operations: list[bytes], tape: bytearray) -> bytes:
     """The input of these parts."""
     operations = operations[: words.OPERATIONS_MAX]
-    header[7] = len(operations)
+    header[words.COUNT_AT] = len(operations)
     return _without_micro(header) + b"".join(operations) + bytes(tape[:TAPE_MAX])
 
 
@@ -99,7 +99,7 @@ def _splice(
     other_header, other_operations, other_tape = split(other)
     shape = random.randrange(3)
     if shape == 0:
-        header[:7] = other_header[:7]
+        header[: words.COUNT_AT] = other_header[: words.COUNT_AT]
     elif shape == 1:
         at = random.randrange(len(other_operations) + 1)
         operations += other_operations[at : at + 4]
@@ -113,7 +113,7 @@ def _splice(
 
 
 def _operation(random: Random) -> bytes:
-    return bytes((random.randrange(OPCODES), random.randrange(4) | random.randrange(16) << 3))
+    return bytes((random.randrange(OPCODES), random.randrange(4) | random.randrange(32) << 3))
 
 
 def _insert(random: Random, operations: list[bytes]) -> None:
@@ -141,7 +141,7 @@ def _operand(random: Random, operations: list[bytes]) -> None:
     if operations:
         at = random.randrange(len(operations))
         code, operands = operations[at]
-        bits = random.choice((0b0011000, 0b0100000, 0b1000000))
+        bits = random.choice((0b00111000, 0b01000000, 0b10000000))
         operations[at] = bytes((code, operands & ~bits & 0xFF | random.randrange(256) & bits))
 
 

@@ -32,7 +32,7 @@ VERBS = {
 LOCK_FIELD = ".state"  # of every lock: the lock itself is what people know
 WIDTH_MIN = 40
 STEP = 5  # columns of the step number
-LETTERS = "abcd"
+LETTERS = "abcdef"
 ERRNO = {-2: "-ENOENT", -16: "-EBUSY", -22: "-EINVAL"}
 HOOKS = ("get_page", "put_page", "invalidate_page", "invalidate_inode", "invalidate_fs")
 

@@ -121,7 +121,13 @@ def _search(
     """Search as long as the case says, and show the first violation or what was executed."""
     stop_on = (case.expect,) if case.expect != "ok" else tuple(set(words.VERDICTS) - {"ok"})
     summary = cleanrace.search(
-        target, case.scenario, schedules=case.within, stop_on=stop_on, **options
+        target,
+        case.scenario,
+        schedules=case.within,
+        judged=case.judged,
+        detect=True,
+        stop_on=stop_on,
+        **options,
     )
     met = [verdict for verdict in stop_on if summary.violations.get(verdict)]
     executed = (

@@ -99,6 +99,7 @@ def _row(row: Row) -> dict[str, Any]:
         "method": row.method,
         "schedules": row.summary.schedules,
         "inputs": row.inputs,
+        "policies": row.policies,
         "seconds": round(row.seconds, 2),
         "schedules_per_second": round(_rate(row)),
         "interleavings": round(row.summary.interleavings) if registers else None,
@@ -219,6 +220,10 @@ def _executed(console: Console, report: Report) -> None:
         f"distinct interleavings: about {total.interleavings:,.0f}; native coverage:"
         f" {len(report.edges)} of {target.info['edges']} edges, {report.pairs} pairs",
     )
+    for row in report.rows.values():
+        if row.policies:
+            shares = ", ".join(f"{name} {count:,}" for name, count in row.policies.items())
+            say(console, f"{row.method}, schedules by policy: {shares}")
     say(console, f"one core: {report.speed:,.0f} schedules/s of register | mount | mount")
     marks = ", ".join(
         f"{name.removeprefix('registration-')} {total.marks.get(name, 0):,}"

@@ -3,7 +3,7 @@
 """Race a target and say what was found; without a verb, a whole campaign.
 
     python fuzz/run.py [--time SECONDS] [--target NAME | --kernel PATH] ...
-    python fuzz/run.py replay FILE | premises | targets
+    python fuzz/run.py explore FILE | prove | replay FILE | premises | targets
 
 Exit status: 0 nothing new, 1 new findings (replay: the finding shows), 2 usage or build error,
 3 the harness itself failed. An error of the user's is one line and never a traceback.
@@ -37,7 +37,21 @@ except ModuleNotFoundError as error:
     )
     sys.exit(2)
 
-from fuzz import campaign, places, replaying, report, store  # noqa: E402
+from fuzz import (  # noqa: E402
+    bench,
+    bugs,
+    campaign,
+    certificate,
+    explore,
+    places,
+    prove,
+    races,
+    replaying,
+    report,
+    scenarios,
+    store,
+    tsan,
+)
 
 # The base of all usage errors; typer carries it under no public name of its own.
 UsageFailure: Any = typer.BadParameter.__mro__[2]
@@ -152,6 +166,27 @@ def status(out: Console) -> Iterator[campaign.Shown]:
         yield show
 
 
+@contextmanager
+def stages(out: Console) -> Iterator[Callable[[str], None]]:
+    """What a verb is doing: one live line on a terminal, a line now and then elsewhere."""
+    if not out.is_terminal:
+        last = {"at": -PLAIN_SECONDS}
+
+        def plain(text: str) -> None:
+            if monotonic() - last["at"] >= PLAIN_SECONDS:
+                last["at"] = monotonic()
+                out.print(Text(f"{text} ..."), soft_wrap=True)
+
+        yield plain
+        return
+    with Live(console=out, auto_refresh=False, transient=True) as live:
+
+        def show(text: str) -> None:
+            live.update(Text(text, overflow="ellipsis", no_wrap=True), refresh=True)
+
+        yield show
+
+
 def line(phase: str, done: float, now: campaign.Report) -> str:
     """The status line, the most important first, since a narrow terminal cuts it."""
     parts = [f"{phase} {100 * done:.0f} %"]
@@ -254,6 +289,131 @@ def replay(
     raise typer.Exit(replaying.replay(out, loaded, file, case, everything=everything))
 
 
+@app.command("explore")
+def explore_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario file.")],
+    target: TargetOption = None,
+    kernel: KernelOption = None,
+    *,
+    policy: Annotated[
+        str, typer.Option(help="dpor (one execution per class) or dfs (every interleaving).")
+    ] = "dpor",
+    bound: Annotated[
+        int | None,
+        typer.Option(**number("--bound", int, 0, 1000), help="Preemptions at most, with dfs."),
+    ] = None,
+    points: Annotated[
+        str, typer.Option(help="sync (synchronisation and what races) or all (every access).")
+    ] = "sync",
+    jobs: Annotated[int, typer.Option(**number("--jobs", int, 1, 64), help="Processes.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupt stopped it.")
+    ] = False,
+    time: Annotated[
+        float | None, typer.Option(**number("--time", float, 0.1, 10**6), help="Seconds at most.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as JSON.")] = None,
+    findings: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where tapes are kept.", show_default=False)
+    ] = store.FINDINGS,
+) -> None:
+    """Exhaust one scenario: every interleaving, or the simplest that violates a property."""
+    for option, value, known in (
+        ("--policy", policy, ("dpor", "dfs")),
+        ("--points", points, ("sync", "all")),
+    ):
+        if value not in known:
+            raise Failure(f"{option} {value}: expected {' or '.join(known)}")
+    if bound is not None and policy != "dfs":
+        raise Failure(f"--bound {bound}: only --policy dfs has a bound, give both")
+    if not file.exists():
+        raise Failure(f"{file}: there is no such scenario file, corpus/litmus/ has some")
+    case = cleanrace.Case.read(file)
+    if json is not None:
+        places.check_file("--json", json)
+    places.check_folder("--findings", findings)
+    out = console()
+    loaded = ensure(out, target, kernel)
+    options = explore.Options(
+        policy=policy,
+        bound=bound,
+        points=points,
+        jobs=jobs,
+        seconds=time,
+        resume=resume,
+        findings=findings,
+    )
+    with explore.shown(out, PLAIN_SECONDS) as show:
+        outcome = explore.Exploring(loaded, case, options, show).run()
+    status = explore.report(
+        out, loaded, outcome, path=file, case=case, options=options, json_file=json
+    )
+    raise typer.Exit(status)
+
+
+@app.command("prove")
+def prove_command(
+    target: TargetOption = None,
+    kernel: KernelOption = None,
+    *,
+    bound: Annotated[
+        str,
+        typer.Option(
+            metavar="BOUND",
+            help="default, small, apart, larger, or registrations/mounts/unmounts/page operations.",
+        ),
+    ] = "default",
+    every: Annotated[
+        bool, typer.Option("--every", help="Also the scenarios that others cover.")
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(**number("--jobs", int, 1, 1024), help="Processes; default all cores."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the last run of this bound stopped.")
+    ] = False,
+    time: Annotated[
+        float | None, typer.Option(**number("--time", float, 0.1, 10**6), help="Seconds at most.")
+    ] = None,
+    certificate_file: Annotated[
+        Path | None,
+        typer.Option("--certificate", metavar="FILE", help="Where the certificate goes."),
+    ] = None,
+    findings: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where tapes are kept.", show_default=False)
+    ] = store.FINDINGS,
+) -> None:
+    """Exhaust every scenario within a bound, and write a certificate."""
+    scenarios.parse(bound)
+    if certificate_file is not None:
+        places.check_file("--certificate", certificate_file)
+    places.check_folder("--findings", findings)
+    out = console()
+    loaded = ensure(out, target, kernel)
+    options = prove.Options(
+        bound=bound,
+        every=every,
+        jobs=jobs or campaign.cores(),
+        seconds=time,
+        resume=resume,
+    )
+    with explore.shown(out, PLAIN_SECONDS) as show:
+        proving = prove.Proving(loaded, options, show)
+        proof = proving.run()
+    files = certificate.keep(proof, findings)
+    certificate.print_proof(out, proof, files)
+    if proof.done:
+        path = certificate_file or proving.path.with_suffix(".json")
+        explore.write_promoted(loaded, [pc for one in proof.results for pc in one["promoted"]])
+        store.write(path, certificate.text(certificate.certificate(proof, files)))
+        report.say(out, f"certificate: {store.shown(path)}")
+    else:
+        more = " ".join(arg for arg in sys.argv[1:] if arg != "--resume")
+        report.say(out, f"not finished; to go on: python fuzz/run.py {more} --resume")
+    raise typer.Exit(proof.status)
+
+
 @app.command("premises")
 def premises_command(
     target: TargetOption = None,
@@ -266,6 +426,82 @@ def premises_command(
     out = console()
     loaded = ensure(out, target, kernel)
     raise typer.Exit(replaying.premises(out, loaded, json=json))
+
+
+@app.command("bench")
+def bench_command(
+    target: TargetOption = None,
+    kernel: KernelOption = None,
+    *,
+    time: Annotated[
+        float, typer.Option(**number("--time", float, 1, 10**6), help="Seconds of measuring.")
+    ] = bench.SECONDS,
+    bugs_only: Annotated[
+        bool, typer.Option("--bugs", help="Instead: how soon each policy finds each known bug.")
+    ] = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Instead: policies, points and mixes compared.")
+    ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(**number("--seeds", int, 1, 10**4), help="Searches per policy and bug."),
+    ] = None,
+    cap: Annotated[
+        int, typer.Option(**number("--cap", int, 1, 10**9), help="Schedules of such a search.")
+    ] = bugs.CAP,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as JSON.")] = None,
+) -> None:
+    """Measure how fast schedules are, beside the bare limit and the thread engine."""
+    if bugs_only and ablation:
+        raise Failure("--bugs and --ablation exclude each other: give one of them")
+    if seeds is not None and not (bugs_only or ablation):
+        raise Failure(f"--seeds {seeds}: only --bugs and --ablation search from seeds")
+    if json is not None:
+        places.check_file("--json", json)
+    out = console()
+    loaded = ensure(out, target, kernel)
+    with stages(out) as show:
+        if bugs_only or ablation:
+            wanted = bugs.Wanted(seeds=seeds, cap=cap, ablation=ablation)
+            bugs.print_bugs(out, loaded, wanted, json, command=sys.argv[1:], show=show)
+        else:
+            done = bench.run(loaded, seconds=time, show=show)
+            bench.print_bench(out, done)
+            if json is not None:
+                bench.write_json(json, done, command=sys.argv[1:])
+
+
+@app.command("races")
+def races_command(
+    target: TargetOption = None,
+    kernel: KernelOption = None,
+    *,
+    time: Annotated[
+        float, typer.Option(**number("--time", float, 1, 10**6), help="Seconds of searching.")
+    ] = races.SECONDS,
+    tsan_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--tsan",
+            **number("--tsan", float, 1, 10**6),
+            help="Seconds of the real ThreadSanitizer, too.",
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as JSON.")] = None,
+) -> None:
+    """List the data races of a target, each with a tape that has both sides next to each other."""
+    if json is not None:
+        places.check_file("--json", json)
+    out = console()
+    loaded = ensure(out, target, kernel)
+    with stages(out) as show:
+        try:
+            found = races.run(loaded, seconds=time, tsan_seconds=tsan_seconds, show=show)
+        except tsan.TsanError as error:
+            raise Failure(f"--tsan: {error}") from None
+    races.print_races(out, found)
+    if json is not None:
+        races.write_json(json, found, command=sys.argv[1:])
 
 
 @app.command("targets")
@@ -298,6 +534,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (
         Failure,
         places.Unwritable,
+        scenarios.BadBound,
         build.BuildError,
         cleanrace.TargetError,
         cleanrace.ScenarioError,

@@ -40,8 +40,8 @@ class Broken(Exception):
 class Finding:
     """Scenario, tape and verdict, and where they came from; digest is in hexadecimal.
 
-    method names what met it ("random", "atheris", "hypothesis", "replay"); seed and schedule
-    repeat it without its tape unless a fuzzer's input brought the tape.
+    method names what met it ("random", "atheris", "hypothesis", "replay"); policy, seed and
+    schedule repeat it without its tape unless a fuzzer's input brought the tape.
     """
 
     scenario: Scenario
@@ -52,6 +52,7 @@ class Finding:
     planted: tuple[str, ...] = ()
     steps_max: int = 0
     method: str = "random"
+    policy: str = "random"
     seed: int = 0
     schedule: int | None = None
 
@@ -66,6 +67,7 @@ class Finding:
             "planted": list(self.planted),
             "steps_max": self.steps_max,
             "method": self.method,
+            "policy": self.policy,
             "seed": self.seed,
             "schedule": self.schedule,
         }
@@ -122,6 +124,7 @@ def examine(
     verdict: str,
     *,
     tape: bytes | None = None,
+    policy: str = "random",
     seed: int = 0,
     schedule: int | None = None,
     planted: Sequence[str] = (),
@@ -130,8 +133,8 @@ def examine(
 ) -> Finding:
     """The finding behind a violation: run again alone, then replayed from its tape.
 
-    Without `tape`, the run is number `schedule` of the policy `random` under `seed`; with it
-    these two only say where the tape once came from. Broken if
+    Without `tape`, the run is number `schedule` of `policy` under `seed`; with it
+    these only say where the tape once came from. Broken if
     it does not show `verdict` again or if the replay's trace is another one.
     """
     options: dict[str, Any] = {
@@ -139,14 +142,16 @@ def examine(
         "judged": (verdict,),
         "steps_max": steps_max,
     }
+    source: dict[str, Any] = {"tape": tape}
+    where = "a given tape"
     if tape is None:
-        again = cleanrace.run(
-            target, scenario, policy="random", seed=seed, schedule=schedule or 0, **options
-        )
-        where = f"schedule {schedule} of seed {seed}"
-    else:
-        again = cleanrace.run(target, scenario, tape, **options)
-        where = "a given tape"
+        source = {"policy": policy, "seed": seed, "schedule": schedule or 0}
+        where = f"schedule {schedule} of {policy}, seed {seed}"
+    again = cleanrace.run(target, scenario, **source, **options)
+    if verdict not in again.verdicts:
+        # A search that did not detect may meet what a broken rule leads to, and rules come first.
+        options["detect"] = False
+        again = cleanrace.run(target, scenario, **source, **options)
     if verdict not in again.verdicts:
         raise Broken(
             f"determinism broken: {where} violated {verdict} in a search and not when run alone;"
@@ -168,6 +173,7 @@ def examine(
         planted=tuple(planted),
         steps_max=steps_max,
         method=method,
+        policy=policy,
         seed=seed,
         schedule=schedule,
     )
@@ -220,6 +226,7 @@ def to_case(
         "date": datetime.now(UTC).date().isoformat(),
     }
     if finding.schedule is not None:
+        found["policy"] = finding.policy
         found["schedule"] = str(finding.schedule)
     return Case(
         scenario=finding.scenario,
@@ -246,6 +253,7 @@ def from_case(case: Case) -> Finding:
         planted=tuple(name for name in words.PLANTED if name in case.broken),
         steps_max=case.steps_max,
         method=case.found.get("method", "random"),
+        policy=case.found.get("policy", "random"),
         seed=int(case.found.get("seed", "0")),
         schedule=int(case.found["schedule"]) if "schedule" in case.found else None,
     )
@@ -328,6 +336,7 @@ class Examiner:
         verdict: str,
         *,
         tape: bytes | None = None,
+        policy: str = "random",
         seed: int = 0,
         schedule: int | None = None,
         method: str = "random",
@@ -338,6 +347,7 @@ class Examiner:
             scenario,
             verdict,
             tape=tape,
+            policy=policy,
             seed=seed,
             schedule=schedule,
             planted=self.planted,

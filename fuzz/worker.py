@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 import cleanrace  # noqa: E402
 from cleanrace import Case, Scenario, Summary, Target  # noqa: E402
-from fuzz import corpus, generate, minimise, racetable, store  # noqa: E402
+from fuzz import corpus, generate, minimise, mix, racetable, store  # noqa: E402
 
 REPLAY_OK = 4000  # schedules of a case that expects none to violate: the tests run all of them
 BATCH = 3000  # schedules of one scenario before the next one is drawn
@@ -49,6 +49,7 @@ def summary_to_json(summary: Summary) -> dict[str, Any]:
         "first": summary.first,
         "marks": summary.marks,
         "registers": base64.b64encode(summary.registers).decode(),
+        "steps_profiled": summary.steps_profiled,
     }
 
 
@@ -106,6 +107,7 @@ class Worker:
     summary: Summary = field(default_factory=Summary)
     own: Own = field(default_factory=Own)
     inputs: int = 0
+    policies: dict[str, int] = field(default_factory=dict)  # slice of the mix -> schedules
     reported: float = 0.0
     stopping: bool = False
 
@@ -141,6 +143,7 @@ class Worker:
                 "summary": summary_to_json(self.summary),
                 "own": vars(self.own),
                 "inputs": self.inputs,
+                "policies": self.policies,
                 "seconds": clock - self.begin,
                 "edges": list(self.fuzzer.edges()),
                 "pairs": self.fuzzer.pairs_seen,
@@ -157,12 +160,25 @@ class Worker:
         self.say(finding=finding.to_json())
         return True
 
-    def met(self, scenario: Scenario, summary: Summary, *, seed: int, method: str) -> None:
+    def met(
+        self,
+        scenario: Scenario,
+        summary: Summary,
+        *,
+        seed: int,
+        method: str,
+        policy: str = "random",
+    ) -> None:
         """Make findings of what one batch of the fiber engine violated."""
         for verdict in sorted(set(summary.violations) - store.LIMITS):
             if self.examiner.due(verdict):
                 finding = self.examiner.fresh(
-                    scenario, verdict, seed=seed, schedule=summary.first[verdict], method=method
+                    scenario,
+                    verdict,
+                    policy=policy,
+                    seed=seed,
+                    schedule=summary.first[verdict],
+                    method=method,
                 )
                 if finding is not None:
                     self.found(finding)
@@ -181,22 +197,41 @@ def random_search(worker: Worker) -> None:
             scenario = generate.scenario(random)
         seed = random.getrandbits(48)
         worker.say(at={"scenario": scenario.to_bytes().hex(), "seed": seed})
+        worker.inputs += 1
+        if engine == "fiber":
+            search_mixed(worker, scenario, seed=seed)
+        else:
+            batch = cleanrace.search(
+                worker.target,
+                scenario,
+                schedules=BATCH,
+                seconds=max(0.05, worker.left),
+                seed=seed,
+                engine=engine,
+                planted=worker.planted,
+            )
+            worker.ran(scenario, batch)
+            confirm(worker, scenario, batch, hinted)
+        worker.tick()
+
+
+def search_mixed(worker: Worker, scenario: Scenario, *, seed: int) -> None:
+    """One batch of the default mix: slice by slice, each with schedule numbers of its own."""
+    for one, first, count in mix.parts(mix.DEFAULT, BATCH):
         batch = cleanrace.search(
             worker.target,
             scenario,
-            schedules=BATCH,
+            schedules=count,
             seconds=max(0.05, worker.left),
+            policy=one.policy,
+            detect=one.detect,
             seed=seed,
-            engine=engine,
+            first=first,
             planted=worker.planted,
         )
-        worker.inputs += 1
+        worker.policies[one.name] = worker.policies.get(one.name, 0) + batch.schedules
         worker.ran(scenario, batch)
-        if engine == "fiber":
-            worker.met(scenario, batch, seed=seed, method="random")
-        else:
-            confirm(worker, scenario, batch, hinted)
-        worker.tick()
+        worker.met(scenario, batch, seed=seed, method="random", policy=one.policy)
 
 
 def confirm(
@@ -283,7 +318,7 @@ def replay(worker: Worker) -> None:
             path,
             case,
             worker.target,
-            seconds=worker.left,
+            seconds=max(0.05, worker.left),
             schedules_max=REPLAY_OK if case.expect == "ok" else None,
             into=summary,
         )
@@ -356,7 +391,23 @@ def needed(target: Target, finding: store.Finding) -> int:
     return max(store.WITHIN, int(10 ** math.ceil(math.log10(max(1, wanted)))))
 
 
+def explore(worker: Worker) -> None:
+    """One part of an exploration."""
+    from fuzz import exploring
+
+    exploring.explore(worker)
+
+
+def prove(worker: Worker) -> None:
+    """The scenarios of a bound that come on standard input."""
+    from fuzz import exploring
+
+    exploring.prove(worker)
+
+
 METHODS = {
+    "explore": explore,
+    "prove": prove,
     "replay": replay,
     "random": random_search,
     "atheris": atheris,

@@ -11,20 +11,25 @@
  *
  * Each callback is one step with a decision point before it, as if the backend
  * took one lock of its own: finer interleavings inside a backend are the
- * backend's correctness, not cleancache's. A callback that names a pool which
+ * backend's correctness, not cleancache's. Only put_page and invalidate_page
+ * must not sleep, since they run with interrupts off. A callback that names a pool which
  * does not exist changes nothing; the oracle judges it.
  */
 #include "backend.h"
 
 #include <string.h>
 
+#include "judged.h"
 #include "kshim.h"
 #include "trace.h"
 
 #include <linux/cleancache.h>
 
 #define BACKEND_POOLS	128
+#define BACKEND_PART	(BACKEND_POOLS / CR_THREADS_MAX)
 #define BACKEND_PAGES	64
+#define BACKEND_UUIDS	4
+#define BACKEND_WORDS	64
 
 struct backend_pool {
 	u8 users;		/* 0: not handed out */
@@ -41,7 +46,10 @@ struct backend_page {
 
 struct backend {
 	struct backend_pool pools[BACKEND_POOLS];
-	unsigned int pools_used;	/* ids below it have been handed out */
+	unsigned int pools_used;	/* no id from here on has been handed out */
+	u8 fresh[CR_THREADS_MAX];	/* ids handed out of each thread's part */
+	u8 back[BACKEND_POOLS];		/* ids given back, the last one on top */
+	unsigned int back_used;
 	struct backend_page pages[BACKEND_PAGES];
 	unsigned int pages_used;
 };
@@ -49,8 +57,18 @@ struct backend {
 static struct backend backend_table[CR_BACKENDS_MAX];
 static unsigned int backend_inits;	/* init callbacks in this run */
 
-/* One word per backend in the kernel's data: what a callback is a step on. */
-static int backend_words[CR_BACKENDS_MAX] __attribute__((section("cr_kdata"))) = { 0 };
+/*
+ * Words in the kernel's data that name what a callback touches, so that two
+ * callbacks commute exactly if the backend could not tell their order.
+ */
+static struct {
+	int callback[CR_BACKENDS_MAX];	/* names the step; conflicts with nothing */
+	int ids;			/* which ids were given back */
+	int store;			/* room for pages, if it is limited */
+	int uuid[BACKEND_UUIDS];	/* shared pools */
+	int pool[BACKEND_WORDS];	/* who has it; several pools may have one word */
+	int page[BACKEND_WORDS];
+} backend_words __attribute__((section("cr_kdata"))) = { .ids = 0 };
 
 void backend_reset(void)
 {
@@ -60,7 +78,9 @@ void backend_reset(void)
 		struct backend *backend = &backend_table[i];
 
 		memset(backend->pools, 0, backend->pools_used * sizeof(backend->pools[0]));
+		memset(backend->fresh, 0, sizeof(backend->fresh));
 		backend->pools_used = 0;
+		backend->back_used = 0;
 		backend->pages_used = 0;
 	}
 	backend_inits = 0;
@@ -95,30 +115,65 @@ static int backend_shared_pool(const struct backend *backend, unsigned int uuid)
 	return -1;
 }
 
-static int backend_free_id(const struct backend *backend)
+static void backend_touch(const int *word, bool changes)
 {
-	unsigned int i;
+	engine_step_also(word, changes ? EVENT_WRITE_MARKED : EVENT_READ_MARKED, ENGINE_PC());
+}
 
-	for (i = 0; !scenario.ids_growing && i < backend->pools_used; i++)
-		if (!backend->pools[i].users)
-			return (int)i;
-	return (int)backend->pools_used;
+static void backend_touch_pool(int pool, bool changes)
+{
+	backend_touch(&backend_words.pool[(unsigned int)pool % BACKEND_WORDS], changes);
+}
+
+/* The page of that handle, and the room that all pages share where it is limited. */
+static void backend_touch_page(int pool, const struct cleancache_filekey *key, pgoff_t index)
+{
+	unsigned int word = (unsigned int)pool << 2 | (key->u.fh[0] & 1) << 1 | (index & 1);
+
+	backend_touch(&backend_words.page[word % BACKEND_WORDS], true);
+	if (scenario.capacity != SCENARIO_UNLIMITED)
+		backend_touch(&backend_words.store, true);
+}
+
+/*
+ * An id that was given back, the last one first, or else a new one from the
+ * part that belongs to the calling thread. Any id is legal; with a part each,
+ * two super blocks that get new ids get the same ones in either order.
+ */
+static int backend_free_id(struct backend *backend)
+{
+	unsigned int self = engine_self();
+
+	if (!scenario.ids_growing) {
+		backend_touch(&backend_words.ids, backend->back_used);
+		if (backend->back_used)
+			return backend->back[--backend->back_used];
+	}
+	if (backend->fresh[self] == BACKEND_PART)
+		engine_stop(VERDICT_OVERFLOW);
+	return (int)(self * BACKEND_PART + backend->fresh[self]++);
 }
 
 static int backend_hand_out(unsigned int number, bool shared, unsigned int uuid)
 {
 	struct backend *backend = &backend_table[number];
 	unsigned int call = backend_inits++;
-	int id = shared ? backend_shared_pool(backend, uuid) : -1;
+	int id = -1;
 
+	judged_init();
+	if (scenario.init_fails)
+		backend_touch(&backend_words.ids, true);
 	if (call < 8 && scenario.init_fails >> call & 1)
 		return -1;
+	if (shared) {
+		backend_touch(&backend_words.uuid[uuid % BACKEND_UUIDS], true);
+		id = backend_shared_pool(backend, uuid);
+	}
 	if (id < 0)
 		id = backend_free_id(backend);
-	if (id >= BACKEND_POOLS)
-		engine_stop(VERDICT_OVERFLOW);
-	if ((unsigned int)id == backend->pools_used)
-		backend->pools_used++;
+	if ((unsigned int)id >= backend->pools_used)
+		backend->pools_used = (unsigned int)id + 1;
+	backend_touch_pool(id, true);
 	backend->pools[id].users++;
 	backend->pools[id].shared = shared;
 	backend->pools[id].uuid = (u8)uuid;
@@ -150,10 +205,11 @@ static int backend_init(unsigned int number, const void *pc)
 {
 	int id;
 
-	engine_step_begin(&backend_words[number], pc);
+	lock_may_sleep();
+	engine_step_begin(&backend_words.callback[number], pc);
 	id = backend_hand_out(number, false, 0);
 	backend_event(EVENT_CB_INIT, number, id, NULL, 0, 0);
-	engine_step_end(EVENT_ATOMIC);
+	engine_step_end(EVENT_READ_MARKED);
 	return id;
 }
 
@@ -161,10 +217,11 @@ static int backend_init_shared(unsigned int number, const u8 *uuid, const void *
 {
 	int id;
 
-	engine_step_begin(&backend_words[number], pc);
+	lock_may_sleep();
+	engine_step_begin(&backend_words.callback[number], pc);
 	id = backend_hand_out(number, true, uuid[0]);
 	backend_event(EVENT_CB_INIT_SHARED, number, id, NULL, 0, uuid[0]);
-	engine_step_end(EVENT_ATOMIC);
+	engine_step_end(EVENT_READ_MARKED);
 	return id;
 }
 
@@ -175,18 +232,22 @@ static int backend_get(unsigned int number, int pool, const struct cleancache_fi
 	struct backend_page *found = NULL;
 	const struct backend_pool *owner;
 
-	engine_step_begin(&backend_words[number], pc);
+	lock_may_sleep();
+	engine_step_begin(&backend_words.callback[number], pc);
+	backend_touch_pool(pool, false);
+	backend_touch_page(pool, key, index);
 	owner = backend_pool(number, pool);
 	if (owner)
 		found = backend_find(backend, pool, key, index);
 	backend_event(EVENT_CB_GET, number, pool, key, index, found ? found->content : 0);
 	mark(found ? MARK_HIT : MARK_MISS);
 	if (found) {
+		engine_step_also(&page->content, EVENT_WRITE_MARKED, ENGINE_PC());
 		page->content = found->content;
 		if (!owner->shared)
 			backend_drop(backend, found);
 	}
-	engine_step_end(EVENT_ATOMIC);
+	engine_step_end(EVENT_READ_MARKED);
 	return found ? 0 : -1;
 }
 
@@ -197,7 +258,10 @@ static void backend_put(unsigned int number, int pool, const struct cleancache_f
 	struct backend_page *slot;
 	unsigned int room = scenario.capacity < BACKEND_PAGES ? scenario.capacity : BACKEND_PAGES;
 
-	engine_step_begin(&backend_words[number], pc);
+	engine_step_begin(&backend_words.callback[number], pc);
+	backend_touch_pool(pool, false);
+	backend_touch_page(pool, key, index);
+	engine_step_also(&page->content, EVENT_READ_MARKED, ENGINE_PC());
 	backend_event(EVENT_CB_PUT, number, pool, key, index, page->content);
 	mark(MARK_PUT);
 	if (backend_pool(number, pool)) {
@@ -211,7 +275,7 @@ static void backend_put(unsigned int number, int pool, const struct cleancache_f
 		if (slot)
 			slot->content = page->content;
 	}
-	engine_step_end(EVENT_ATOMIC);
+	engine_step_end(EVENT_READ_MARKED);
 }
 
 static void backend_invalidate_page(unsigned int number, int pool,
@@ -220,12 +284,14 @@ static void backend_invalidate_page(unsigned int number, int pool,
 {
 	struct backend_page *found;
 
-	engine_step_begin(&backend_words[number], pc);
+	engine_step_begin(&backend_words.callback[number], pc);
+	backend_touch_pool(pool, false);
+	backend_touch_page(pool, key, index);
 	backend_event(EVENT_CB_INVALIDATE_PAGE, number, pool, key, index, 0);
 	found = backend_find(&backend_table[number], pool, key, index);
 	if (found)
 		backend_drop(&backend_table[number], found);
-	engine_step_end(EVENT_ATOMIC);
+	engine_step_end(EVENT_READ_MARKED);
 }
 
 static void backend_invalidate_inode(unsigned int number, int pool,
@@ -234,29 +300,50 @@ static void backend_invalidate_inode(unsigned int number, int pool,
 	struct backend *backend = &backend_table[number];
 	unsigned int i;
 
-	engine_step_begin(&backend_words[number], pc);
+	lock_may_sleep();
+	engine_step_begin(&backend_words.callback[number], pc);
+	backend_touch_pool(pool, false);
+	for (i = 0; i < CR_PAGES; i++)
+		backend_touch_page(pool, key, i);
 	backend_event(EVENT_CB_INVALIDATE_INODE, number, pool, key, 0, 0);
 	for (i = backend->pages_used; i--;)
 		if (backend->pages[i].pool == pool &&
 		    !memcmp(&backend->pages[i].key, key, sizeof(*key)))
 			backend_drop(backend, &backend->pages[i]);
-	engine_step_end(EVENT_ATOMIC);
+	engine_step_end(EVENT_READ_MARKED);
+}
+
+/* The pool's last user is gone: so are its pages, and the id is free. */
+static void backend_surrender(struct backend *backend, int pool)
+{
+	unsigned int i;
+
+	if (scenario.capacity != SCENARIO_UNLIMITED)
+		backend_touch(&backend_words.store, true);
+	for (i = backend->pages_used; i--;)
+		if (backend->pages[i].pool == pool)
+			backend_drop(backend, &backend->pages[i]);
+	if (scenario.ids_growing)
+		return;
+	backend_touch(&backend_words.ids, true);
+	backend->back[backend->back_used++] = (u8)pool;
 }
 
 static void backend_invalidate_fs(unsigned int number, int pool, const void *pc)
 {
 	struct backend *backend = &backend_table[number];
 	struct backend_pool *given_back;
-	unsigned int i;
 
-	engine_step_begin(&backend_words[number], pc);
+	lock_may_sleep();
+	engine_step_begin(&backend_words.callback[number], pc);
+	backend_touch_pool(pool, true);
 	backend_event(EVENT_CB_INVALIDATE_FS, number, pool, NULL, 0, 0);
 	given_back = backend_pool(number, pool);
+	if (given_back && given_back->shared)
+		backend_touch(&backend_words.uuid[given_back->uuid % BACKEND_UUIDS], true);
 	if (given_back && !--given_back->users)
-		for (i = backend->pages_used; i--;)
-			if (backend->pages[i].pool == pool)
-				backend_drop(backend, &backend->pages[i]);
-	engine_step_end(EVENT_ATOMIC);
+		backend_surrender(backend, pool);
+	engine_step_end(EVENT_READ_MARKED);
 }
 
 /*

@@ -13,7 +13,7 @@
 
 #define ORACLE_SUPERS	32
 #define ORACLE_POOLS	128
-#define ORACLE_PLACES	64	/* of files: 2 bits each of file system, inode and page */
+#define ORACLE_PLACES	128	/* of files: 3 bits of file system, 2 of inode, 2 of page */
 #define ORACLE_WRITERS	(CR_OPS_MAX + 2)
 #define ORACLE_NOBODY	0xff
 #define ORACLE_EBUSY	16
@@ -229,7 +229,7 @@ static void oracle_pool_leak(unsigned int super)
 
 static struct oracle_place *oracle_place(int location)
 {
-	unsigned int fs = (unsigned int)location >> 8 & 3;
+	unsigned int fs = (unsigned int)location >> 8 & 7;
 	unsigned int inode = (unsigned int)location >> 4 & 3;
 
 	return &oracle_places[fs << 4 | inode << 2 | (location & 3)];

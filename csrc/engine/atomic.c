@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include "engine.h"
+#include "lock.h"
+#include "memory.h"
+#include "watch.h"
 
 uint64_t atomic_compare_exchange(void *address, uint64_t old, uint64_t new, unsigned int bytes)
 {
@@ -44,6 +47,17 @@ unsigned long atomic_and_or(unsigned long *address, unsigned long and, unsigned 
 	return found;
 }
 
+unsigned long atomic_load_acquire(const unsigned long *address)
+{
+	unsigned long found;
+
+	engine_step_begin(address, ENGINE_PC());
+	found = *address;
+	engine_step_end(EVENT_READ_MARKED);
+	watch_acquired(memory_offset(address));
+	return found;
+}
+
 static bool atomic_is_zero(const void *object)
 {
 	return *(const int *)object == 0;
@@ -54,8 +68,15 @@ static void atomic_leave_alone(void *object)
 	(void)object;
 }
 
+/*
+ * Ordered after the operation that left the 0: the kernel's waits end by being
+ * woken, or by looking again under the lock or behind the barrier that the
+ * waker passed first.
+ */
 void atomic_wait_zero(int *address)
 {
+	lock_may_sleep();
 	engine_wait(atomic_is_zero, atomic_leave_alone, address,
 		    EVENT_ATOMIC_READ, ENGINE_PC());
+	watch_acquired(memory_offset(address));
 }

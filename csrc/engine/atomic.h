@@ -20,6 +20,9 @@ int atomic_add_if_not(int *address, int add, int unless);
 /* (*address & and) | or; returns the old value. */
 unsigned long atomic_and_or(unsigned long *address, unsigned long and, unsigned long or);
 
+/* A load after which everything before the last atomic operation there has happened. */
+unsigned long atomic_load_acquire(const unsigned long *address);
+
 /* Waits until *address == 0, without changing it. */
 void atomic_wait_zero(int *address);
 

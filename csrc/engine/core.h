@@ -17,19 +17,32 @@
 
 struct engine_state {
 	bool active;
-	bool trace_full;
-	bool observes;			/* trace_full or count_pairs */
-	bool count_pairs;		/* interleaving counters for a fuzzer */
+	/* How the run was asked for. */
 	uint8_t kind;			/* CR_ENGINE_* */
-	uint8_t current;		/* fiber engine: the running thread */
-	uint32_t steps;
+	bool reduced;			/* points only at synchronisation and promoted accesses */
+	bool recording;			/* the tape is written, for a run at every access */
+	bool survives;			/* a stop ends its thread only: see engine_is_over() */
+	bool trace_full;
+	bool count_pairs;		/* interleaving counters for a fuzzer */
+	bool explores;			/* footprints of the steps */
+	bool classes;			/* the hash of the happens-before class */
+	bool detects;			/* races and lock rules */
 	uint32_t steps_max;
-	uint32_t verdict;		/* why the run was stopped, or VERDICT_OK */
-	uint32_t marks;
-	unsigned int enabled;		/* at the last decision point */
 	uint64_t seed;			/* of the thread engine's noise */
 	uint64_t schedule;
 	const struct policy *policy;
+	/* Derived when the run begins. */
+	bool observes;			/* anything that looks at single accesses */
+	bool attends;			/* a decision at every point, whatever the policy says */
+	/* While it runs. */
+	uint8_t current;		/* fiber engine: the running thread */
+	uint32_t steps;
+	uint32_t attention;		/* the first step that is not passed over */
+	uint32_t choices;		/* times the policy was asked */
+	uint32_t verdict;		/* why the run was stopped, or VERDICT_OK */
+	uint32_t events;		/* length of the trace when it was stopped */
+	uint32_t marks;
+	unsigned int enabled;		/* at the last decision */
 };
 
 extern struct engine_state engine;
@@ -37,24 +50,50 @@ extern struct engine_state engine;
 /* Runs body(0) .. body(threads - 1) as threads until all end or one stops. */
 void engine_run(unsigned int threads, void (*body)(unsigned int thread));
 
-/* The number of the thread that asks. */
-unsigned int engine_self(void);
+/* Until when points are passed over, after the policy was asked. */
+static inline void engine_attend(void)
+{
+	if (engine.attends)
+		engine.attention = 0;
+	else if (policy_rest <= engine.steps_max)
+		engine.attention = policy_rest;
+	else
+		engine.attention = engine.steps_max + 1;
+}
+
+/* Whether the verdict ends the whole run, not only the thread that met it. */
+static inline bool engine_is_over(enum verdict verdict)
+{
+	return !engine.survives || verdict == VERDICT_DEADLOCK ||
+	       verdict == VERDICT_STEP_LIMIT || verdict == VERDICT_OVERFLOW;
+}
 
 /* The two engines; engine.c chooses by engine.kind. */
 void fiber_run(unsigned int threads, void (*body)(unsigned int thread));
-void fiber_point(void);
-void fiber_wait(bool (*ready)(const void *object), void (*take)(void *object), void *object);
-_Noreturn void fiber_stop(void);
+/* A point that is not passed over: the running thread is about to touch `offset`. */
+void fiber_attend(uint32_t offset, bool writes);
+/* No point in this run, but one in a run at every access: the tape has it. */
+void fiber_pass(void);
+void fiber_wait(bool (*ready)(const void *object), void (*take)(void *object), void *object,
+		enum policy_wait wait);
+/* After a run: the threads that wait for what is not there. */
+unsigned int fiber_left(void);
+_Noreturn void fiber_stop(enum verdict verdict);
 
 void thread_run(unsigned int threads, void (*body)(unsigned int thread));
 void thread_point(void);
+/* Leaves the others excluded, so that what looks on sees the wait's end at once. */
 void thread_wait(bool (*ready)(const void *object), void (*take)(void *object), void *object);
 _Noreturn void thread_stop(void);
 unsigned int thread_self(void);
 void thread_exclude(bool begin);
 
 /* Stacks: the fibers' first, then the pthreads', which live on between runs. */
+#ifdef CR_TSAN	/* which keeps its own things there */
+#define ENGINE_STACK_BYTES	(4 << 20)
+#else
 #define ENGINE_STACK_BYTES	65536
+#endif
 extern char engine_stacks[2 * CR_THREADS_MAX][ENGINE_STACK_BYTES];
 
 #endif

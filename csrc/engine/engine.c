@@ -8,12 +8,19 @@
  * its stack), and everything else is frozen while a run is active: the code,
  * constant tables, the scenario. Reading those needs no point, because all
  * orders give the same value; writing them is a verdict.
+ *
+ * A reduced run has a point only where threads synchronise (waits, atomic and
+ * marked accesses, steps) and at the accesses that were promoted because they
+ * were seen to race. An access between two points is part of the step that the
+ * first one began; ARCHITECTURE.md says why that loses nothing.
  */
 #include "engine.h"
 
 #include "core.h"
 #include "interleaving.h"
 #include "memory.h"
+#include "tsan.h"
+#include "watch.h"
 
 struct engine_state engine;
 
@@ -24,55 +31,51 @@ char engine_stacks[2 * CR_THREADS_MAX][ENGINE_STACK_BYTES]
 static const void *engine_step_address;
 static const void *engine_step_pc;
 
-static inline bool engine_writes(enum event_kind kind)
+static inline void engine_point(uintptr_t offset, bool writes)
 {
-	const unsigned int reads = 1u << EVENT_READ | 1u << EVENT_READ_MARKED |
-		1u << EVENT_ATOMIC_READ | 1u << EVENT_LOCK_SHARED |
-		1u << EVENT_UNLOCK_SHARED;
-
-	return !(reads >> kind & 1);
+	if (engine.kind == CR_ENGINE_THREAD)
+		thread_point();
+	else if (++engine.steps >= engine.attention)
+		fiber_attend((uint32_t)offset, writes);
 }
 
-static inline void engine_point(void)
+/* A place without a point in a reduced run. */
+static inline void engine_pass(void)
 {
-	if (engine.kind == CR_ENGINE_FIBER)
-		fiber_point();
-	else
-		thread_point();
+	if (engine.recording)
+		fiber_pass();
 }
 
 static void engine_foreign(const void *address, enum event_kind kind)
 {
 	uintptr_t in_stacks = (uintptr_t)address - (uintptr_t)engine_stacks;
 
-	if (in_stacks < sizeof(engine_stacks) || !engine_writes(kind))
+	if (in_stacks < sizeof(engine_stacks) || !trace_kind_writes(kind))
 		return;
 	engine_stop(VERDICT_FROZEN_WRITE);
 }
 
-static void engine_check(uintptr_t offset)
+static inline void engine_check(uintptr_t offset)
 {
-	if (memory_freed[offset / MEMORY_UNIT])
-		engine_stop(VERDICT_USE_AFTER_FREE);
+	if (__builtin_expect(memory_state[offset / MEMORY_UNIT], 0))
+		engine_stop(memory_state[offset / MEMORY_UNIT] == MEMORY_FREED ?
+			    VERDICT_USE_AFTER_FREE : VERDICT_OUT_OF_BOUNDS);
 }
 
-/* What only a replay or a fuzzer wants to know. */
-static __attribute__((noinline)) void engine_observe_closely(uintptr_t offset,
-		unsigned int bytes, enum event_kind kind, uint32_t pc)
-{
-	if (engine.count_pairs && engine.kind == CR_ENGINE_FIBER)
-		interleaving_pair(engine.current, offset, pc);
-	if (engine.trace_full)
-		trace_access(kind, (int)offset, bytes, pc, engine.enabled);
-}
-
-static inline void engine_observe(uintptr_t offset, unsigned int bytes,
+/* The step's part in the happens-before class, and whatever else looks on; false: nobody does. */
+static inline bool engine_observe(uintptr_t offset, unsigned int bytes,
 				  enum event_kind kind, const void *pc)
 {
-	if (engine.kind == CR_ENGINE_FIBER)
-		interleaving_access(engine.current, offset, engine_writes(kind));
+	if (engine.kind == CR_ENGINE_FIBER) {
+		if (engine.classes && !memory_is_section(offset))
+			interleaving_access(engine.current, offset, trace_kind_writes(kind));
+	} else if (engine.kind == CR_ENGINE_BARE) {
+		return false;
+	}
 	if (__builtin_expect(engine.observes, 0))
-		engine_observe_closely(offset, bytes, kind, memory_pc(pc));
+		watch_access(offset, bytes, kind, memory_pc(pc));
+	tsan_order(offset, kind);
+	return true;
 }
 
 void engine_access(const void *address, unsigned int bytes,
@@ -86,9 +89,22 @@ void engine_access(const void *address, unsigned int bytes,
 		engine_foreign(address, kind);
 		return;
 	}
-	engine_point();
-	engine_observe(offset, bytes, kind, pc);
-	engine_check(offset);
+	if (!engine.reduced || watch_is_point(kind, memory_pc(pc)))
+		engine_point(offset, trace_kind_writes(kind));
+	else
+		engine_pass();
+	if (engine_observe(offset, bytes, kind, pc))
+		engine_check(offset);
+}
+
+/* What a wait is for, by what it does when it ends. */
+static enum policy_wait engine_wait_of(enum event_kind kind)
+{
+	if (kind == EVENT_LOCK_SHARED)
+		return POLICY_WAITS_SHARED;
+	if (kind == EVENT_ATOMIC_READ)
+		return POLICY_WAITS_ZERO;
+	return kind == EVENT_LOCK ? POLICY_WAITS : POLICY_GOES_ON;
 }
 
 void engine_wait(bool (*ready)(const void *object), void (*take)(void *object),
@@ -100,40 +116,62 @@ void engine_wait(bool (*ready)(const void *object), void (*take)(void *object),
 		take(object);
 		return;
 	}
-	if (engine.kind == CR_ENGINE_THREAD) {
+	if (engine.kind == CR_ENGINE_THREAD)
 		thread_wait(ready, take, object);
-	} else {
-		fiber_wait(ready, take, object);
-	}
-	engine_observe(offset, 0, kind, pc);
-	engine_check(offset);
+	else
+		fiber_wait(ready, take, object, engine_wait_of(kind));
+	if (engine_observe(offset, sizeof(int), kind, pc))
+		engine_check(offset);
+	if (engine.kind == CR_ENGINE_THREAD)
+		thread_exclude(false);
 }
 
-void engine_step_begin(const void *address, const void *pc)
+static void engine_step_open(const void *address, const void *pc)
 {
-	if (!engine.active)
-		return;
-	engine_point();
-	engine_check(memory_offset(address));
+	uintptr_t offset = memory_offset(address);
+
+	/* A step on freed memory does nothing else than look at it. */
+	if (__builtin_expect(memory_state[offset / MEMORY_UNIT], 0))
+		engine_observe(offset, sizeof(int), EVENT_READ_MARKED, pc);
+	engine_check(offset);
 	if (engine.kind == CR_ENGINE_THREAD)
 		thread_exclude(true);
 	engine_step_address = address;
 	engine_step_pc = pc;
 }
 
-void engine_step_also(const void *address, enum event_kind kind)
+void engine_step_begin(const void *address, const void *pc)
+{
+	if (!engine.active)
+		return;
+	engine_point(memory_offset(address), true);
+	engine_step_open(address, pc);
+}
+
+void engine_step_left(const void *address, const void *pc)
+{
+	if (!engine.active)
+		return;
+	if (!engine.reduced || watch_tried[memory_offset(address) / MEMORY_GRAIN])
+		engine_point(memory_offset(address), true);
+	else
+		engine_pass();
+	engine_step_open(address, pc);
+}
+
+void engine_step_also(const void *address, enum event_kind kind, const void *pc)
 {
 	if (!engine.active)
 		return;
 	engine_check(memory_offset(address));
-	engine_observe(memory_offset(address), 0, kind, engine_step_pc);
+	engine_observe(memory_offset(address), sizeof(int), kind, pc);
 }
 
 void engine_step_end(enum event_kind kind)
 {
 	if (!engine.active)
 		return;
-	engine_observe(memory_offset(engine_step_address), 0, kind, engine_step_pc);
+	engine_observe(memory_offset(engine_step_address), sizeof(int), kind, engine_step_pc);
 	if (engine.kind == CR_ENGINE_THREAD)
 		thread_exclude(false);
 }
@@ -142,32 +180,36 @@ _Noreturn void engine_stop(enum verdict verdict)
 {
 	uint32_t none = VERDICT_OK;
 
-	__atomic_compare_exchange_n(&engine.verdict, &none, verdict, false,
-				    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	if (engine.kind == CR_ENGINE_FIBER)
-		fiber_stop();
-	else
+	if (__atomic_compare_exchange_n(&engine.verdict, &none, verdict, false,
+					__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		engine.events = (uint32_t)trace_length();
+	if (engine.kind == CR_ENGINE_THREAD)
 		thread_stop();
+	else
+		fiber_stop(verdict);
 }
 
 unsigned int engine_self(void)
 {
-	return engine.kind == CR_ENGINE_FIBER ? engine.current : thread_self();
+	return engine.kind == CR_ENGINE_THREAD ? thread_self() : engine.current;
 }
 
 void engine_run(unsigned int threads, void (*body)(unsigned int thread))
 {
 	engine.steps = 0;
+	engine.choices = 0;
 	engine.verdict = VERDICT_OK;
 	engine.marks = 0;
 	engine.enabled = 0;
-	engine.observes = engine.trace_full || engine.count_pairs;
+	engine.observes = engine.trace_full || engine.count_pairs || engine.explores ||
+			  engine.detects;
+	engine.attends = engine.trace_full || engine.recording || engine.policy->every;
 	if (!threads)
 		return;
 	engine.active = true;
-	if (engine.kind == CR_ENGINE_FIBER)
-		fiber_run(threads, body);
-	else
+	if (engine.kind == CR_ENGINE_THREAD)
 		thread_run(threads, body);
+	else
+		fiber_run(threads, body);
 	engine.active = false;
 }

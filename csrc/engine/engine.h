@@ -30,6 +30,9 @@ void engine_access(const void *address, unsigned int bytes,
 void engine_wait(bool (*ready)(const void *object), void (*take)(void *object),
 		 void *object, enum event_kind kind, const void *pc);
 
+/* The number of the thread that asks. */
+unsigned int engine_self(void);
+
 /* Ends the run with a verdict; the calling thread does not come back. */
 _Noreturn void engine_stop(enum verdict verdict);
 

@@ -5,10 +5,13 @@
  *
  * A thread is alive until its body returns, and enabled while alive unless it
  * waits for something that is not ready. The policy is asked only when more
- * than one thread is enabled. A run that is stopped leaves its fibers where
- * they are; the next run prepares their stacks anew.
+ * than one thread is enabled, unless it wants to see every point. A run that is
+ * stopped leaves its fibers where they are; the next run prepares their stacks
+ * anew.
  */
 #include "core.h"
+
+#include "memory.h"
 
 #include "switch.h"
 
@@ -41,44 +44,39 @@ static unsigned int fiber_enabled(void)
 	return enabled;
 }
 
-static const uint8_t fiber_bits[16] = { 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4 };
-
-/* Without a special instruction gcc calls a function for __builtin_popcount. */
-static inline unsigned int fiber_count(unsigned int set)
+/* Ends the run, wherever its threads are. */
+static _Noreturn void fiber_leave(void)
 {
-	return (unsigned int)fiber_bits[set & 15] + fiber_bits[set >> 4];
+	struct switch_context nowhere;
+
+	fiber_asan_leave(NULL);
+	switch_to(&nowhere, &fiber_main);
+	__builtin_unreachable();
 }
 
-/* The answer-th enabled thread, counted cyclically from `current`. */
-static unsigned int fiber_at(unsigned int enabled, unsigned int current, unsigned int answer)
+/* Writes the choice to the tape of a run that is recorded. */
+static void fiber_record(unsigned int enabled, unsigned int from, unsigned int to)
 {
-	unsigned int ring = (enabled >> current | enabled << (CR_THREADS_MAX - current)) &
-			    ((1u << CR_THREADS_MAX) - 1);
-
-	for (; answer; answer--)
-		ring &= ring - 1;
-	return (current + (unsigned int)__builtin_ctz(ring)) % CR_THREADS_MAX;
+	if (!engine.recording || !(enabled & (enabled - 1)))
+		return;
+	if (!tape_write(policy_answer(enabled, from, to)))
+		engine_stop(VERDICT_OVERFLOW);
 }
 
-/* Lets the policy choose among `enabled`, which is not just the running thread. */
-static __attribute__((noinline)) void fiber_go_on(unsigned int enabled, bool forced)
+static unsigned int fiber_ask(unsigned int enabled, unsigned int from)
 {
-	unsigned int from = engine.current;
-	unsigned int answer = 0;
-	unsigned int to;
-
-	if (!enabled)
-		engine_stop(VERDICT_DEADLOCK);
-	if (enabled & (enabled - 1)) {
-		answer = engine.policy->choose(fiber_count(enabled), forced);
-		if (!tape_write(answer))
-			engine_stop(VERDICT_OVERFLOW);
+	if (!engine.policy->every) {
+		if (!(enabled & (enabled - 1)))
+			return (unsigned int)__builtin_ctz(enabled);
+		if (enabled >> from & 1 && engine.steps < policy_rest)
+			return from;
 	}
-	if (!answer && enabled >> from & 1)
-		return;
-	to = fiber_at(enabled, from, answer);
-	if (to == from)
-		return;
+	engine.choices++;
+	return engine.policy->choose(enabled, from, engine.steps);
+}
+
+static void fiber_switch(unsigned int from, unsigned int to)
+{
 	engine.current = (uint8_t)to;
 	fiber_asan_leave(engine_stacks[to]);
 	switch_to(&fiber_table[from].context, &fiber_table[to].context);
@@ -86,42 +84,76 @@ static __attribute__((noinline)) void fiber_go_on(unsigned int enabled, bool for
 }
 
 /* One decision point of the running thread, which may be alone, waiting or at its end. */
-static inline void fiber_decide(void)
+static void fiber_decide(void)
 {
 	unsigned int enabled = fiber_waiting ? fiber_enabled() : fiber_alive;
+	unsigned int from = engine.current;
+	unsigned int to;
 
-	if (++engine.steps > engine.steps_max)
+	if (engine.steps > engine.steps_max)
 		engine_stop(VERDICT_STEP_LIMIT);
 	engine.enabled = enabled;
-	if (enabled != 1u << engine.current)
-		fiber_go_on(enabled, !(enabled >> engine.current & 1));
+	if (!enabled)
+		engine_stop(VERDICT_DEADLOCK);
+	to = fiber_ask(enabled, from);
+	if (to == POLICY_NOBODY)
+		fiber_leave();
+	engine_attend();
+	fiber_record(enabled, from, to);
+	if (to != from)
+		fiber_switch(from, to);
 }
 
-void fiber_point(void)
+void fiber_attend(uint32_t offset, bool writes)
 {
+	policy_pending[engine.current] = (struct policy_pending){ offset, writes, POLICY_GOES_ON };
 	fiber_decide();
 }
 
-void fiber_wait(bool (*ready)(const void *object), void (*take)(void *object), void *object)
+void fiber_pass(void)
+{
+	unsigned int enabled = fiber_waiting ? fiber_enabled() : fiber_alive;
+
+	fiber_record(enabled, engine.current, engine.current);
+}
+
+void fiber_wait(bool (*ready)(const void *object), void (*take)(void *object), void *object,
+		enum policy_wait wait)
 {
 	struct fiber *self = &fiber_table[engine.current];
 	unsigned int bit = 1u << engine.current;
 
+	if (++engine.steps < engine.attention && ready(object)) {
+		take(object);
+		return;
+	}
 	self->ready = ready;
 	self->object = object;
 	fiber_waiting |= bit;
+	policy_pending[engine.current] = (struct policy_pending){
+		(uint32_t)memory_offset(object), true, wait
+	};
 	fiber_decide();
 	fiber_waiting &= ~bit;
 	take(object);
 }
 
-_Noreturn void fiber_stop(void)
+_Noreturn void fiber_stop(enum verdict verdict)
 {
-	struct switch_context nowhere;
-
-	fiber_asan_leave(NULL);
-	switch_to(&nowhere, &fiber_main);
+	if (engine_is_over(verdict))
+		fiber_leave();
+	fiber_alive &= ~(1u << engine.current);
+	if (!fiber_alive)
+		fiber_leave();
+	/* An oops kills its thread; the others go on, whatever it held. */
+	engine.steps++;
+	fiber_decide();
 	__builtin_unreachable();
+}
+
+unsigned int fiber_left(void)
+{
+	return fiber_alive & ~fiber_enabled();
 }
 
 static void fiber_entry(void)
@@ -131,21 +163,21 @@ static void fiber_entry(void)
 	fiber_asan_enter();
 	fiber_body(self);
 	fiber_alive &= ~(1u << self);
-	if (fiber_alive)
+	if (fiber_alive) {
+		engine.steps++;
 		fiber_decide();
-	fiber_stop();
+	}
+	fiber_leave();
 }
 
-/* Which thread starts is a choice, and a forced one: none is running yet. */
-static unsigned int fiber_first(unsigned int threads)
+/* Who starts is a choice as well, at a point where nobody runs. */
+static unsigned int fiber_first(void)
 {
-	unsigned int answer;
+	unsigned int first = fiber_ask(fiber_alive, POLICY_NOBODY);
 
-	if (threads == 1)
-		return 0;
-	answer = engine.policy->choose(threads, true);
-	(void)tape_write(answer);	/* the first entry, which always fits */
-	return answer;
+	engine_attend();
+	fiber_record(fiber_alive, POLICY_NOBODY, first);
+	return first;
 }
 
 void fiber_run(unsigned int threads, void (*body)(unsigned int thread))
@@ -160,7 +192,7 @@ void fiber_run(unsigned int threads, void (*body)(unsigned int thread))
 		switch_prepare(&fiber_table[i].context, engine_stacks[i],
 			       ENGINE_STACK_BYTES, fiber_entry);
 	engine.enabled = fiber_alive;
-	engine.current = (uint8_t)fiber_first(threads);
+	engine.current = (uint8_t)fiber_first();
 	fiber_asan_leave(engine_stacks[engine.current]);
 	switch_to(&fiber_main, &fiber_table[engine.current].context);
 	fiber_asan_enter();

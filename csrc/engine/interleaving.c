@@ -12,8 +12,8 @@ struct interleaving_last {
 	unsigned int thread;
 };
 
-struct interleaving_place interleaving_places[MEMORY_MAX / 4];
-static struct interleaving_last interleaving_lasts[MEMORY_MAX / 4];
+struct interleaving_place interleaving_places[INTERLEAVING_PLACES];
+static struct interleaving_last interleaving_lasts[MEMORY_MAX / MEMORY_GRAIN];
 uint64_t interleaving_thread[CR_THREADS_MAX];
 uint64_t interleaving_stamp;
 static unsigned int interleaving_threads;
@@ -30,7 +30,7 @@ void interleaving_reset(unsigned int threads)
 
 void interleaving_pair(unsigned int thread, uintptr_t offset, uint32_t pc)
 {
-	struct interleaving_last *last = &interleaving_lasts[offset / 4];
+	struct interleaving_last *last = &interleaving_lasts[offset / MEMORY_GRAIN];
 
 	if (last->stamp == (uint32_t)interleaving_stamp && last->thread != thread)
 		coverage_pair(last->pc, pc);

@@ -24,13 +24,15 @@
  * the last write and the sum of the reads since. A place belongs to the run
  * whose stamp it carries, so that nothing is cleared between runs.
  */
+#define INTERLEAVING_PLACES	(MEMORY_MAX / MEMORY_GRAIN + MEMORY_OBJECTS_MAX + 1)
+
 struct interleaving_place {
 	uint64_t last_write;
 	uint64_t reads;
 	uint64_t stamp;
 };
 
-extern struct interleaving_place interleaving_places[MEMORY_MAX / 4];
+extern struct interleaving_place interleaving_places[INTERLEAVING_PLACES];
 extern uint64_t interleaving_thread[CR_THREADS_MAX];
 extern uint64_t interleaving_stamp;
 
@@ -43,7 +45,7 @@ static inline uint64_t interleaving_mix(uint64_t a, uint64_t b)
 
 static inline void interleaving_access(unsigned int thread, uintptr_t offset, bool writes)
 {
-	struct interleaving_place *place = &interleaving_places[offset / 4];
+	struct interleaving_place *place = &interleaving_places[offset / MEMORY_GRAIN];
 	uint64_t node = interleaving_thread[thread];
 
 	if (place->stamp != interleaving_stamp) {

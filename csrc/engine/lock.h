@@ -19,12 +19,22 @@ struct lock {
 	int state;	/* 0 free, n > 0 readers, -1 - t the writer t */
 };
 
-void lock_acquire(struct lock *lock, bool shared);
-bool lock_try(struct lock *lock, bool shared);
-void lock_release(struct lock *lock, bool shared);
+enum lock_mode {
+	LOCK_WRITE,	/* of a mutex, an rwsem, a page */
+	LOCK_READ,	/* of an rwsem */
+	LOCK_SPIN,	/* of a spinlock, whose holder must not sleep */
+};
+
+void lock_acquire(struct lock *lock, enum lock_mode mode);
+bool lock_try(struct lock *lock, enum lock_mode mode);
+void lock_release(struct lock *lock, enum lock_mode mode);
 /* A lock that nobody else can see yet, held for writing: no decision point. */
 void lock_init_held(struct lock *lock);
-/* A look without a decision point, for assertions and marks. */
+/* The caller may be put to sleep here, which is wrong under a spinlock. */
+void lock_may_sleep(void);
+/* The caller's operation is over: whatever it took it has given back. */
+void lock_expect_none(void);
+/* A look without a decision point, for assertions: a read of the current step. */
 bool lock_busy(const struct lock *lock);
 
 #endif

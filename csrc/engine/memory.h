@@ -5,7 +5,7 @@
  *
  * Invariants: memory_snapshot() was called once before the first run; an
  * offset is relative to the section's start and so the same in every process
- * with the same build; freed memory is marked in units of 16 bytes.
+ * with the same build; the state of memory is known in units of 16 bytes.
  */
 #ifndef ENGINE_MEMORY_H
 #define ENGINE_MEMORY_H
@@ -14,14 +14,33 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MEMORY_MAX	16384
+#define MEMORY_MAX	32768
 #define MEMORY_UNIT	16
+#define MEMORY_GRAIN	4	/* bytes of a place: what two accesses meet in */
+#define MEMORY_GUARDS_MAX	254
+
+/* What the kernel may do with a unit. */
+enum memory_state {
+	MEMORY_USABLE,
+	MEMORY_FREED,
+	MEMORY_BEYOND,		/* behind an allocated object */
+};
 
 extern char __start_cr_kdata[], __stop_cr_kdata[];
 extern char __start_cr_ktext[], __stop_cr_ktext[];
 
-/* One byte per unit: 1 if freed. */
-extern uint8_t memory_freed[MEMORY_MAX / MEMORY_UNIT];
+/* The data as set-up left it: what a reset goes back to. */
+extern char memory_image[MEMORY_MAX];
+extern uint8_t memory_state[MEMORY_MAX / MEMORY_UNIT];
+
+/*
+ * Per place the lock that protects it: 0 none, MEMORY_SECTION the word of a
+ * lock all of whose protected places are guarded, else the number of a guard.
+ */
+#define MEMORY_SECTION	255
+extern uint8_t memory_guard_of[MEMORY_MAX / MEMORY_GRAIN];
+/* Per guard the offset of its lock. */
+extern uint16_t memory_guards[MEMORY_GUARDS_MAX + 1];
 
 static inline uintptr_t memory_offset(const void *address)
 {
@@ -43,18 +62,59 @@ static inline uint32_t memory_pc(const void *pc)
 	return (uint32_t)offset - 1;
 }
 
+/*
+ * Per unit the number of the object that may be allocated there, or 0. What
+ * begins and ends an object's life conflicts with every access to it.
+ */
+#define MEMORY_OBJECTS_MAX	255
+extern uint8_t memory_object[MEMORY_MAX / MEMORY_UNIT];
+
+/* Places whose races the kernel documents as harmless, a bit each. */
+extern uint8_t memory_racy[MEMORY_MAX / MEMORY_GRAIN / 8];
+
+static inline bool memory_is_racy(uintptr_t offset)
+{
+	return memory_racy[offset / MEMORY_GRAIN / 8] >> offset / MEMORY_GRAIN % 8 & 1;
+}
+
+static inline bool memory_is_section(uintptr_t offset)
+{
+	return memory_guard_of[offset / MEMORY_GRAIN] == MEMORY_SECTION;
+}
+
+/*
+ * The last bytes of an object that is allocated: nobody may touch them, so that
+ * whoever goes behind the object's end is noticed. Room for the fields of one
+ * more element of an array that ends there.
+ */
+#define MEMORY_RED_ZONE	48
+
+/* At set-up: `count` objects of `bytes` bytes, all free, for memory_alloc(). */
+void memory_table(const void *table, size_t bytes, unsigned int count);
 void memory_snapshot(void);
 void memory_reset(void);
 /*
- * kmalloc and kfree over a table of `count` objects of `bytes` bytes: the first
- * freed object from *next on, cyclically, zeroed, in one step that is no
- * decision point. Going round keeps freed memory unused for long, so that a
- * stale pointer is noticed. `next` must be in the kernel's data, to be reset.
+ * kmalloc and kfree over a table of `count` objects of `bytes` bytes: a freed
+ * object of the calling thread's part of the table, zeroed, in one step that is
+ * no decision point. With a part each, allocations of two threads do not touch
+ * each other, in whichever order they come. `next` has an entry per thread in
+ * the kernel's data; going round keeps freed memory unused for long, so that a
+ * stale pointer is noticed.
  */
-void *memory_alloc(void *table, size_t bytes, unsigned int count, unsigned int *next);
+bool memory_is_usable(const void *object);
+void *memory_alloc(void *table, size_t bytes, unsigned int count, uint8_t *next);
 void memory_free(void *object, size_t bytes);
 
 /* Marks [address, address + bytes), both multiples of the unit. */
-void memory_mark(const void *address, size_t bytes, bool freed);
+void memory_mark(const void *address, size_t bytes, enum memory_state state);
+
+/*
+ * At set-up: [address, address + bytes) is touched only by whoever holds the
+ * lock, a spinlock. With `section` all that is touched under that lock is
+ * guarded by it, and its word orders nothing that the places do not.
+ */
+void memory_guard(const void *address, size_t bytes, const void *lock, bool section);
+/* At set-up: races on [address, address + bytes) are known and wanted. */
+void memory_document(const void *address, size_t bytes);
 
 #endif

@@ -40,14 +40,17 @@ static void tape_begin(uint64_t seed, uint64_t schedule)
 {
 	(void)seed;
 	(void)schedule;
+	policy_rest = 0;
 }
 
-static unsigned int tape_choose(unsigned int enabled, bool forced)
+static unsigned int tape_choose(unsigned int enabled, unsigned int current, uint32_t step)
 {
-	(void)forced;
-	if (tape_in_at >= tape_in_length)
-		return 0;
-	return tape_in[tape_in_at++] % enabled;
+	unsigned int answer = 0;
+
+	(void)step;
+	if (tape_in_at < tape_in_length)
+		answer = tape_in[tape_in_at++] % policy_count(enabled);
+	return policy_thread(enabled, current, answer);
 }
 
 const struct policy policy_tape = {

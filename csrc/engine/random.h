@@ -31,7 +31,7 @@ static inline uint32_t random_draw(uint64_t *state)
 	return (uint32_t)(*state * 0x2545f4914f6cdd1du >> 32);
 }
 
-/* Uniform in 0 .. n - 1; the bias of 2^-32 * n does not matter for n <= 8. */
+/* Uniform in 0 .. n - 1; a bias of n / 2^32 does not matter where it is used. */
 static inline uint32_t random_below(uint64_t *state, uint32_t n)
 {
 	return (uint32_t)((uint64_t)random_draw(state) * n >> 32);

@@ -5,17 +5,30 @@
  * it finds is a hint until the fiber engine reproduces it with a tape.
  *
  * The pthreads live as long as the process and play one round per run. Locks
- * and steps are serialised by one mutex, plain accesses are as parallel as
+ * and steps are serialised by one lock, plain accesses are as parallel as
  * the machine makes them. Threads leave a stopped round by longjmp, at
  * their next decision point or out of their wait.
+ *
+ * That lock and all waiting are made of atomic words and futexes: a sanitizer
+ * that saw a mutex here would take every two steps for ordered, and with them
+ * what two threads do under different locks of the kernel. The orders that
+ * are the kernel's are told in tsan.h.
  */
 #include "core.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "random.h"
+#include "tsan.h"
+
+#define THREAD_FUTEX_WAIT	128	/* FUTEX_WAIT_PRIVATE */
+#define THREAD_FUTEX_WAKE	129	/* FUTEX_WAKE_PRIVATE */
+#define THREAD_YIELDS		30	/* before a thread sleeps */
 
 struct thread {
 	pthread_t handle;
@@ -25,17 +38,20 @@ struct thread {
 	const void *object;
 };
 
+/* A number of rounds and how many threads play it: one word, so that they fit. */
+#define THREAD_ROUND	16
+#define THREAD_COUNT(round)	((round) % THREAD_ROUND)
+
 static struct thread thread_table[CR_THREADS_MAX];
-static pthread_mutex_t thread_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t thread_changed = PTHREAD_COND_INITIALIZER;
-static pthread_cond_t thread_round_begins = PTHREAD_COND_INITIALIZER;
-static pthread_cond_t thread_round_ends = PTHREAD_COND_INITIALIZER;
 static void (*thread_body)(unsigned int thread);
 static unsigned int thread_started;	/* pthreads that exist */
-static unsigned int thread_round;
 static unsigned int thread_count;	/* threads of this round */
-static unsigned int thread_alive;	/* whose body has not ended */
-static unsigned int thread_ready;	/* at the starting line */
+static uint32_t thread_round;
+static uint32_t thread_alive;		/* whose body has not ended */
+static uint32_t thread_ready;		/* at the starting line */
+static uint32_t thread_locked;		/* 2: somebody sleeps until it is 0 */
+static uint32_t thread_changes;		/* of what threads may wait for; under the lock */
+static unsigned int thread_sleepers;	/* who wait for a change; under the lock */
 static bool thread_stopping;
 
 static __thread unsigned int thread_number;
@@ -46,11 +62,75 @@ unsigned int thread_self(void)
 	return thread_number;
 }
 
+/* ---- waiting --------------------------------------------------------- */
+
+static uint32_t thread_load(const uint32_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static void thread_wake(const uint32_t *word, int threads)
+{
+	syscall(SYS_futex, word, THREAD_FUTEX_WAKE, threads, NULL, NULL, 0);
+}
+
+/* Until the word is something else; returns for no reason as well. */
+static void thread_sleep(const uint32_t *word, uint32_t value)
+{
+	unsigned int i;
+
+	for (i = 0; i < THREAD_YIELDS; i++) {
+		if (thread_load(word) != value)
+			return;
+		sched_yield();
+	}
+	syscall(SYS_futex, word, THREAD_FUTEX_WAIT, value, NULL, NULL, 0);
+}
+
+static void thread_lock(void)
+{
+	uint32_t unlocked = 0;
+
+	if (__atomic_compare_exchange_n(&thread_locked, &unlocked, 1, false,
+					__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return;
+	while (__atomic_exchange_n(&thread_locked, 2, __ATOMIC_ACQUIRE))
+		thread_sleep(&thread_locked, 2);
+}
+
+static void thread_unlock(void)
+{
+	if (__atomic_exchange_n(&thread_locked, 0, __ATOMIC_RELEASE) == 2)
+		thread_wake(&thread_locked, 1);
+}
+
+/* Under the lock: somebody may be ready now. */
+static void thread_change(void)
+{
+	__atomic_store_n(&thread_changes, thread_changes + 1, __ATOMIC_RELEASE);
+	if (thread_sleepers)
+		thread_wake(&thread_changes, CR_THREADS_MAX);
+}
+
+/* Under the lock, which others have meanwhile. */
+static void thread_await_change(void)
+{
+	uint32_t changes = thread_changes;
+
+	thread_sleepers++;
+	thread_unlock();
+	thread_sleep(&thread_changes, changes);
+	thread_lock();
+	thread_sleepers--;
+}
+
+/* ---- a thread in its round --------------------------------------------- */
+
 static _Noreturn void thread_leave(void)
 {
 	if (thread_excludes) {
 		thread_excludes = false;
-		pthread_mutex_unlock(&thread_mutex);
+		thread_unlock();
 	}
 	longjmp(thread_table[thread_number].leave, 1);
 }
@@ -77,7 +157,10 @@ void thread_point(void)
 			;
 }
 
-/* Under the mutex: everyone alive waits, and for nothing that is ready. */
+/*
+ * Under the lock: everyone alive waits, and for nothing that is ready. Plain
+ * stores wake nobody, so whoever waits for one is woken here.
+ */
 static bool thread_deadlocked(void)
 {
 	unsigned int i, waiting = 0;
@@ -85,20 +168,23 @@ static bool thread_deadlocked(void)
 	for (i = 0; i < thread_count; i++) {
 		if (!thread_table[i].ready)
 			continue;
-		if (thread_table[i].ready(thread_table[i].object))
+		if (thread_table[i].ready(thread_table[i].object)) {
+			thread_change();
 			return false;
+		}
 		waiting++;
 	}
-	return waiting && waiting == thread_alive;
+	return waiting && waiting == thread_load(&thread_alive);
 }
 
 static void thread_stop_if_deadlocked(void)
 {
-	if (thread_stopping || !thread_deadlocked())
+	if (thread_is_stopping() || !thread_deadlocked())
 		return;
 	engine.verdict = VERDICT_DEADLOCK;
+	engine.events = (uint32_t)trace_length();
 	__atomic_store_n(&thread_stopping, true, __ATOMIC_RELAXED);
-	pthread_cond_broadcast(&thread_changed);
+	thread_change();
 }
 
 void thread_wait(bool (*ready)(const void *object), void (*take)(void *object), void *object)
@@ -111,26 +197,25 @@ void thread_wait(bool (*ready)(const void *object), void (*take)(void *object), 
 		self->ready = ready;
 		self->object = object;
 		thread_stop_if_deadlocked();
-		if (!thread_stopping)
-			pthread_cond_wait(&thread_changed, &thread_mutex);
+		if (!thread_is_stopping())
+			thread_await_change();
 		self->ready = NULL;
-		if (thread_stopping)
+		if (thread_is_stopping())
 			thread_leave();
 	}
 	take(object);
-	thread_exclude(false);
 }
 
 void thread_exclude(bool begin)
 {
 	if (begin) {
-		pthread_mutex_lock(&thread_mutex);
+		thread_lock();
 		thread_excludes = true;
 		return;
 	}
 	thread_excludes = false;
-	pthread_cond_broadcast(&thread_changed);
-	pthread_mutex_unlock(&thread_mutex);
+	thread_change();
+	thread_unlock();
 }
 
 _Noreturn void thread_stop(void)
@@ -138,42 +223,52 @@ _Noreturn void thread_stop(void)
 	__atomic_store_n(&thread_stopping, true, __ATOMIC_RELAXED);
 	if (!thread_excludes)
 		thread_exclude(true);
-	pthread_cond_broadcast(&thread_changed);
+	thread_change();
 	thread_leave();
 }
 
-static void thread_play(unsigned int number)
+/* ---- rounds ------------------------------------------------------------ */
+
+static void thread_play(unsigned int number, unsigned int threads)
 {
 	__atomic_add_fetch(&thread_ready, 1, __ATOMIC_SEQ_CST);
 	/* A spinning barrier: after a sleeping one the threads start too far apart. */
-	while (__atomic_load_n(&thread_ready, __ATOMIC_SEQ_CST) < thread_count)
+	while (thread_load(&thread_ready) < threads)
 		sched_yield();
 	if (!setjmp(thread_table[number].leave))
 		thread_body(number);
 }
 
+static void thread_finish(unsigned int number)
+{
+	bool last;
+
+	thread_lock();
+	thread_table[number].ready = NULL;
+	tsan_release(&thread_alive);
+	last = !__atomic_sub_fetch(&thread_alive, 1, __ATOMIC_RELEASE);
+	if (!last)
+		thread_stop_if_deadlocked();
+	thread_unlock();
+	if (last)
+		thread_wake(&thread_alive, 1);
+}
+
 static void *thread_main(void *argument)
 {
 	unsigned int number = (unsigned int)(uintptr_t)argument;
-	unsigned int seen = 0;
+	uint32_t seen = 0, round;
 
 	thread_number = number;
 	for (;;) {
-		pthread_mutex_lock(&thread_mutex);
-		while (thread_round == seen || number >= thread_count) {
-			seen = thread_round;
-			pthread_cond_wait(&thread_round_begins, &thread_mutex);
-		}
-		seen = thread_round;
-		pthread_mutex_unlock(&thread_mutex);
-		thread_play(number);
-		pthread_mutex_lock(&thread_mutex);
-		thread_table[number].ready = NULL;
-		thread_alive--;
-		thread_stop_if_deadlocked();
-		if (!thread_alive)
-			pthread_cond_signal(&thread_round_ends);
-		pthread_mutex_unlock(&thread_mutex);
+		while ((round = thread_load(&thread_round)) == seen)
+			thread_sleep(&thread_round, seen);
+		seen = round;
+		if (number >= THREAD_COUNT(round))
+			continue;
+		tsan_acquire(&thread_round);
+		thread_play(number, THREAD_COUNT(round));
+		thread_finish(number);
 	}
 	return NULL;
 }
@@ -199,13 +294,15 @@ static void thread_start(unsigned int threads)
 void thread_run(unsigned int threads, void (*body)(unsigned int thread))
 {
 	unsigned int i;
+	uint32_t alive;
 
+	static_assert(CR_THREADS_MAX < THREAD_ROUND, "a round's word has the count of its threads");
 	thread_start(threads);
 	if (thread_started < threads) {
 		engine.verdict = VERDICT_OVERFLOW;
+		engine.events = 0;
 		return;
 	}
-	pthread_mutex_lock(&thread_mutex);
 	thread_body = body;
 	thread_count = threads;
 	thread_alive = threads;
@@ -215,9 +312,13 @@ void thread_run(unsigned int threads, void (*body)(unsigned int thread))
 		thread_table[i].random = random_state(engine.seed + i, engine.schedule);
 		thread_table[i].ready = NULL;
 	}
-	thread_round++;
-	pthread_cond_broadcast(&thread_round_begins);
-	while (thread_alive)
-		pthread_cond_wait(&thread_round_ends, &thread_mutex);
-	pthread_mutex_unlock(&thread_mutex);
+	tsan_release(&thread_round);
+	__atomic_store_n(&thread_round,
+			 (thread_round / THREAD_ROUND + 1) * THREAD_ROUND + threads,
+			 __ATOMIC_SEQ_CST);
+	thread_wake(&thread_round, CR_THREADS_MAX);
+	while ((alive = thread_load(&thread_alive)))
+		thread_sleep(&thread_alive, alive);
+	tsan_acquire(&thread_alive);
+	trace_merge();
 }

@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Storage of the trace: one static array. A full one ends the run with the
+ * Storage of the trace: static arrays. A full one ends the run with the
  * verdict "overflow", which is a limit of ours and never the target's fault.
- * Under real threads a slot is claimed by one atomic addition, and the order
- * of the slots is the order of the events.
+ *
+ * Real threads write to a part each, so that none waits for another one's
+ * memory; an event's place in the trace is drawn from one relaxed counter, and
+ * trace_merge() puts it there when the round is over.
  */
 #include "trace.h"
 
 #include "core.h"
 #include "engine.h"
 
+struct trace_part {
+	uint32_t used;
+	uint32_t places[CR_TRACE_MAX];
+	struct cr_event events[CR_TRACE_MAX];
+};
+
 static struct cr_event trace_table[CR_TRACE_MAX];
+static struct trace_part trace_parts[CR_THREADS_MAX];
 static size_t trace_used;
 
 void trace_reset(void)
@@ -18,30 +27,59 @@ void trace_reset(void)
 	trace_used = 0;
 }
 
-static struct cr_event *trace_claim(void)
+static struct cr_event *trace_claim_part(void)
 {
-	size_t at;
+	struct trace_part *part = &trace_parts[thread_self()];
+	size_t at = __atomic_fetch_add(&trace_used, 1, __ATOMIC_RELAXED);
 
-	if (engine.kind == CR_ENGINE_THREAD)
-		at = __atomic_fetch_add(&trace_used, 1, __ATOMIC_SEQ_CST);
-	else
-		at = trace_used++;
 	if (at >= CR_TRACE_MAX)
 		engine_stop(VERDICT_OVERFLOW);
-	return &trace_table[at];
+	part->places[part->used] = (uint32_t)at;
+	return &part->events[part->used++];
+}
+
+/* NULL: no trace is kept. */
+static struct cr_event *trace_claim(void)
+{
+	if (engine.kind != CR_ENGINE_FIBER)
+		return engine.kind == CR_ENGINE_THREAD ? trace_claim_part() : NULL;
+	if (trace_used >= CR_TRACE_MAX)
+		engine_stop(VERDICT_OVERFLOW);
+	return &trace_table[trace_used++];
+}
+
+void trace_merge(void)
+{
+	unsigned int thread;
+	uint32_t i;
+
+	for (thread = 0; thread < CR_THREADS_MAX; thread++) {
+		struct trace_part *part = &trace_parts[thread];
+
+		for (i = 0; i < part->used; i++)
+			trace_table[part->places[i]] = part->events[i];
+		part->used = 0;
+	}
+}
+
+static void trace_write(struct cr_event *event, enum event_kind kind, int object, int64_t value)
+{
+	event->step = engine.steps;
+	event->thread = (uint8_t)engine_self();
+	event->kind = (uint8_t)kind;
+	event->object = object;
+	event->value = value;
 }
 
 void trace_append(enum event_kind kind, int object, int64_t value)
 {
 	struct cr_event *event = trace_claim();
 
-	event->step = engine.steps;
+	if (!event)
+		return;
+	trace_write(event, kind, object, value);
 	event->pc = 0;
-	event->thread = (uint8_t)engine_self();
-	event->kind = (uint8_t)kind;
 	event->enabled = 0;
-	event->object = object;
-	event->value = value;
 }
 
 void trace_access(enum event_kind kind, int object, int64_t value,
@@ -49,17 +87,20 @@ void trace_access(enum event_kind kind, int object, int64_t value,
 {
 	struct cr_event *event = trace_claim();
 
-	event->step = engine.steps;
+	trace_write(event, kind, object, value);
 	event->pc = pc;
-	event->thread = (uint8_t)engine_self();
-	event->kind = (uint8_t)kind;
 	event->enabled = (uint16_t)enabled;
-	event->object = object;
-	event->value = value;
+}
+
+size_t trace_length(void)
+{
+	size_t used = __atomic_load_n(&trace_used, __ATOMIC_RELAXED);
+
+	return used < CR_TRACE_MAX ? used : CR_TRACE_MAX;
 }
 
 const struct cr_event *trace_events(size_t *length)
 {
-	*length = trace_used < CR_TRACE_MAX ? trace_used : CR_TRACE_MAX;
+	*length = trace_length();
 	return trace_table;
 }

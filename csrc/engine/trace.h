@@ -31,10 +31,23 @@ enum event_kind {
 #define EVENT_BACKEND(value)	((unsigned int)((uint64_t)(value) >> 56 & 0xff))
 #define EVENT_LOW(value)	((uint32_t)(value))
 
+/* Whether an access of that kind conflicts with reads. */
+static inline bool trace_kind_writes(enum event_kind kind)
+{
+	const unsigned int reads = 1u << EVENT_READ | 1u << EVENT_READ_MARKED |
+		1u << EVENT_ATOMIC_READ | 1u << EVENT_LOCK_SHARED |
+		1u << EVENT_UNLOCK_SHARED;
+
+	return !(reads >> kind & 1);
+}
+
 void trace_reset(void);
+size_t trace_length(void);
 void trace_append(enum event_kind kind, int object, int64_t value);
 void trace_access(enum event_kind kind, int object, int64_t value,
 		  uint32_t pc, unsigned int enabled);
+/* What real threads appended becomes part of the trace, when none of them runs. */
+void trace_merge(void);
 const struct cr_event *trace_events(size_t *length);
 
 #endif

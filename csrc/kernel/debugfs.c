@@ -33,6 +33,8 @@ void debugfs_create_u64(const char *name, umode_t mode, struct dentry *parent, u
 	(void)parent;
 	if (debugfs_count == DEBUGFS_MAX)
 		return;
+	/* The file says that its counters are not protected against each other. */
+	memory_document(value, sizeof(*value));
 	debugfs_files[debugfs_count].name = name;
 	debugfs_files[debugfs_count++].value = value;
 }

@@ -16,6 +16,7 @@
 #include "filesystem.h"
 
 #include "inode.h"
+#include "judged.h"
 #include "super.h"
 #include "trace.h"
 
@@ -28,9 +29,18 @@ struct mount_entry {
 
 #define TYPE(n)	{ .number = n }
 static struct file_system_type filesystem_types[CR_FS_MAX] = {
-	TYPE(0), TYPE(1), TYPE(2), TYPE(3),
+	TYPE(0), TYPE(1), TYPE(2), TYPE(3), TYPE(4), TYPE(5),
 };
 static struct mount_entry filesystem_mounts[CR_FS_MAX];
+
+void filesystem_guard(const struct lock *lock)
+{
+	unsigned int i;
+
+	for (i = 0; i < CR_FS_MAX; i++)
+		memory_guard(&filesystem_types[i].instance,
+			     sizeof(filesystem_types[i].instance), lock, true);
+}
 
 static const char filesystem_root;
 
@@ -64,13 +74,17 @@ static void filesystem_init_cleancache(struct super_block *sb, unsigned int numb
 
 	if (kind == FS_NONE)
 		return;
+	if (planted(PLANTED_REGISTER_MUTEX) && !remount)
+		super_mutex_touch();
 	trace_append(EVENT_INIT_CALL, super_number(sb), shared | remount << 1);
+	judged_remount(remount);
 	if (shared)
 		cleancache_init_shared_fs(sb);
 	else
 		cleancache_init_fs(sb);
 	if (super_peek_pool(sb) >= 0)
 		mark(MARK_MOUNT_GAVE);
+	judged_remount(false);
 	trace_append(EVENT_INIT_DONE, super_number(sb), 0);
 }
 
@@ -119,13 +133,14 @@ static int filesystem_fill_super(struct super_block *sb, unsigned int number, bo
 }
 
 kshim_step
-static void filesystem_attach(struct super_block *sb, unsigned int number)
+static void filesystem_attach(struct super_block *sb, unsigned int number, bool open)
 {
 	struct mount_entry *entry = &filesystem_mounts[number];
 
 	engine_step_begin(entry, ENGINE_PC());
 	entry->sb = sb;
 	entry->mounts++;
+	judged_super(open);
 	trace_append(EVENT_SB_MOUNTED, super_number(sb), 0);
 	engine_step_end(EVENT_ATOMIC);
 }
@@ -155,7 +170,7 @@ struct super_block *filesystem_open(unsigned int number)
 	engine_step_begin(entry, ENGINE_PC());
 	if (entry->mounts) {
 		sb = entry->sb;
-		engine_step_also(&sb->s_active, EVENT_ATOMIC);
+		engine_step_also(&sb->s_active, EVENT_ATOMIC, ENGINE_PC());
 		sb->s_active++;
 	}
 	engine_step_end(sb ? EVENT_ATOMIC : EVENT_ATOMIC_READ);
@@ -166,12 +181,13 @@ int filesystem_mount(unsigned int number, bool fails)
 {
 	struct super_block *sb = sget(&filesystem_types[number]);
 	bool existing = sb->s_root;
+	bool open;
 	int error;
 
 	if (existing) {
 		/* A block device's holder is dropped here, without s_umount. */
-		lock_release(&sb->s_umount, false);
-		lock_acquire(&sb->s_umount, false);
+		lock_release(&sb->s_umount, LOCK_WRITE);
+		lock_acquire(&sb->s_umount, LOCK_WRITE);
 		mark(MARK_SHARED_MOUNT);
 		error = fails ? -EIO : 0;
 	} else {
@@ -181,11 +197,15 @@ int filesystem_mount(unsigned int number, bool fails)
 		deactivate_locked_super(sb);
 		return error;
 	}
-	sb->s_flags |= SB_BORN;
-	lock_release(&sb->s_umount, false);
+	if (!planted(PLANTED_FLAGS_UNLOCKED))
+		sb->s_flags |= SB_BORN;
+	open = judged_is_open(&sb->cleancache_poolid);
+	lock_release(&sb->s_umount, LOCK_WRITE);
+	if (planted(PLANTED_FLAGS_UNLOCKED))
+		sb->s_flags |= SB_BORN;
 	if (planted(PLANTED_PREMISE_C) && !existing)
 		filesystem_init_cleancache(sb, number, false);
-	filesystem_attach(sb, number);
+	filesystem_attach(sb, number, open);
 	return 0;
 }
 
@@ -213,10 +233,14 @@ int filesystem_remount(unsigned int number)
 
 	if (!sb)
 		return -EINVAL;
-	lock_acquire(&sb->s_umount, false);
+	lock_acquire(&sb->s_umount, LOCK_WRITE);
+	if (planted(PLANTED_REMOUNT_TWICE))
+		lock_acquire(&sb->s_umount, LOCK_WRITE);
 	if (sb->s_root && scenario.fs[number].kind == FS_LOCAL)
 		filesystem_init_cleancache(sb, number, true);
-	lock_release(&sb->s_umount, false);
+	else if (planted(PLANTED_REMOUNT_KEEPS))
+		return 0;
+	lock_release(&sb->s_umount, LOCK_WRITE);
 	deactivate_super(sb);
 	return 0;
 }

@@ -26,4 +26,7 @@ struct super_block *filesystem_open(unsigned int number);
 /* ->kill_sb, which super.c calls. */
 void filesystem_kill_sb(struct super_block *sb);
 
+/* At set-up: the instances of all types are touched under that lock only. */
+void filesystem_guard(const struct lock *lock);
+
 #endif

@@ -24,7 +24,7 @@
 #define DISK(fs)	{ DISK_FILE(fs, 0), DISK_FILE(fs, 1) }
 
 static struct disk_file inode_disks[CR_FS_MAX][CR_INODES] = {
-	DISK(0), DISK(1), DISK(2), DISK(3),
+	DISK(0), DISK(1), DISK(2), DISK(3), DISK(4), DISK(5),
 };
 
 kshim_step
@@ -37,6 +37,22 @@ kshim_step
 int inode_location(const struct inode *inode, pgoff_t index)
 {
 	return (int)(inode->i_sb->s_type->number << 8 | (inode->i_ino - 1) << 4 | index);
+}
+
+void inode_guard(const struct super_block *sb)
+{
+	unsigned int i;
+
+	for (i = 0; i < CR_INODES; i++) {
+		const struct inode *inode = &sb->s_inodes[i];
+		const struct lock *pages = &inode->i_data.i_pages;
+
+		memory_guard(&inode->i_count, sizeof(inode->i_count), &sb->s_inode_lock, false);
+		memory_guard(&inode->i_present, sizeof(inode->i_present), &sb->s_inode_lock, false);
+		memory_guard(&inode->i_unlinked, sizeof(inode->i_unlinked), &sb->s_inode_lock,
+			     false);
+		memory_guard(inode->i_data.slots, sizeof(inode->i_data.slots), pages, false);
+	}
 }
 
 /* Reads the inode from disk; s_inode_lock is held. */
@@ -58,7 +74,7 @@ struct inode *inode_get(struct super_block *sb, unsigned int number, bool create
 	struct inode *inode = &sb->s_inodes[number];
 
 	spin_lock(&sb->s_inode_lock);
-	while (inode->i_freeing) {
+	while (READ_ONCE(inode->i_freeing)) {
 		spin_unlock(&sb->s_inode_lock);
 		atomic_wait_zero(&inode->i_freeing);
 		spin_lock(&sb->s_inode_lock);
@@ -109,19 +125,33 @@ void inode_put(struct inode *inode)
 	spin_lock(&sb->s_inode_lock);
 	evict = --inode->i_count == 0 && inode->i_unlinked;
 	if (evict)
-		inode->i_freeing = 1;
+		WRITE_ONCE(inode->i_freeing, 1);
 	spin_unlock(&sb->s_inode_lock);
 	if (evict)
 		inode_evict(inode, true);
 }
 
+static bool inode_is_present(struct inode *inode, struct super_block *sb)
+{
+	bool present;
+
+	spin_lock(&sb->s_inode_lock);
+	present = inode->i_present;
+	spin_unlock(&sb->s_inode_lock);
+	return present;
+}
+
 void inode_sync_all(struct super_block *sb)
 {
+	unsigned int count = CR_INODES + planted(PLANTED_SYNC_BEYOND);
 	unsigned int i, page;
 
-	for (i = 0; i < CR_INODES; i++)
-		for (page = 0; sb->s_inodes[i].i_present && page < CR_PAGES; page++)
+	for (i = 0; i < count; i++) {
+		if (!inode_is_present(&sb->s_inodes[i], sb))
+			continue;
+		for (page = 0; page < CR_PAGES; page++)
 			pagecache_writeback(&sb->s_inodes[i], page);
+	}
 }
 
 void inode_evict_all(struct super_block *sb)
@@ -132,9 +162,9 @@ void inode_evict_all(struct super_block *sb)
 		struct inode *inode = &sb->s_inodes[i];
 
 		spin_lock(&sb->s_inode_lock);
-		inode->i_freeing = inode->i_present;
+		WRITE_ONCE(inode->i_freeing, inode->i_present);
 		spin_unlock(&sb->s_inode_lock);
-		if (inode->i_freeing)
+		if (READ_ONCE(inode->i_freeing))
 			inode_evict(inode, false);
 	}
 }

@@ -27,4 +27,7 @@ struct disk_file *inode_disk(const struct inode *inode);
 /* File system << 8 | inode << 4 | page, as in the trace. */
 int inode_location(const struct inode *inode, pgoff_t index);
 
+/* At set-up: what s_inode_lock protects. */
+void inode_guard(const struct super_block *sb);
+
 #endif

@@ -64,6 +64,9 @@ typedef struct { u8 b[16]; } uuid_t;
  * and those that the models need. Sizes are multiples of MEMORY_UNIT, so that
  * freed ones can be told from living ones.
  */
+#define KSHIM_RED_ZONE	\
+	char red_zone[MEMORY_RED_ZONE] __attribute__((aligned(MEMORY_UNIT)))
+
 struct page;
 struct inode;
 struct super_block;
@@ -111,6 +114,7 @@ struct super_block {
 #endif
 	struct lock s_inode_lock;	/* a spinlock */
 	struct inode s_inodes[CR_INODES];
+	KSHIM_RED_ZONE;
 } __attribute__((aligned(MEMORY_UNIT)));
 
 struct page {
@@ -121,6 +125,7 @@ struct page {
 	int refcount;
 	int writeback;
 	u32 content;			/* stands for 4096 bytes */
+	KSHIM_RED_ZONE;
 } __attribute__((aligned(MEMORY_UNIT)));
 
 /* The page lock is asked as an assertion does: without a decision point. */
@@ -154,12 +159,12 @@ uint64_t kshim_cmpxchg(void *address, uint64_t old, uint64_t new, unsigned int b
 
 static inline void spin_lock(struct lock *lock)
 {
-	lock_acquire(lock, false);
+	lock_acquire(lock, LOCK_SPIN);
 }
 
 static inline void spin_unlock(struct lock *lock)
 {
-	lock_release(lock, false);
+	lock_release(lock, LOCK_SPIN);
 }
 
 /*

@@ -5,6 +5,9 @@
 
 #include "kshim.h"
 
+/* At set-up: what the spinlocks guard, and where the objects end. */
+void micro_setup(void);
+
 int64_t micro_perform(const struct scenario_op *op);
 
 #endif

@@ -10,6 +10,7 @@
 #include "content.h"
 #include "filesystem.h"
 #include "inode.h"
+#include "judged.h"
 #include "kshim.h"
 #include "micro.h"
 #include "pagecache.h"
@@ -55,7 +56,7 @@ static int64_t op_register(const struct scenario_op *op)
 
 	trace_append(EVENT_REGISTER, op->target, 0);
 	result = cleancache_register_ops(backend_ops(op->target));
-	trace_append(EVENT_REGISTERED, op->target, result);
+	judged_registered(op->target, result);
 	if (result == -EBUSY)
 		mark(MARK_EBUSY);
 	return result;
@@ -68,7 +69,7 @@ static int64_t op_read(const struct scenario_op *op)
 
 	if (!op_open(&file, op, false))
 		return -ENOENT;
-	trace_append(EVENT_READ_BEGIN, inode_location(file.inode, op->page), 0);
+	judged_read_begins(inode_location(file.inode, op->page));
 	content = pagecache_read(file.inode, op->page);
 	op_close(&file);
 	return content;
@@ -82,10 +83,10 @@ static int64_t op_write(const struct scenario_op *op)
 	if (!op_open(&file, op, true))
 		return -ENOENT;
 	location = inode_location(file.inode, op->page);
-	lock_acquire(&file.inode->i_rwsem, false);
+	lock_acquire(&file.inode->i_rwsem, LOCK_WRITE);
 	pagecache_write(file.inode, op->page,
 			CONTENT_OF_OP(location, op - scenario.ops));
-	lock_release(&file.inode->i_rwsem, false);
+	lock_release(&file.inode->i_rwsem, LOCK_WRITE);
 	op_close(&file);
 	return 0;
 }
@@ -110,7 +111,7 @@ static int64_t op_truncate(const struct scenario_op *op)
 
 	if (!op_open(&file, op, false))
 		return -ENOENT;
-	lock_acquire(&file.inode->i_rwsem, false);
+	lock_acquire(&file.inode->i_rwsem, LOCK_WRITE);
 	if (op->page < file.inode->i_size) {
 		disk = inode_disk(file.inode);
 		disk->size = op->page;
@@ -120,7 +121,7 @@ static int64_t op_truncate(const struct scenario_op *op)
 		for (page = op->page; page < CR_PAGES; page++)
 			disk->blocks[page] = 0;
 	}
-	lock_release(&file.inode->i_rwsem, false);
+	lock_release(&file.inode->i_rwsem, LOCK_WRITE);
 	op_close(&file);
 	return 0;
 }
@@ -177,6 +178,9 @@ void ops_thread(unsigned int thread)
 
 		trace_append(EVENT_OP_BEGIN, (int)i, 0);
 		result = scenario.micro ? micro_perform(op) : op_perform(op);
+		/* A micro-operation is part of a section, not a whole one. */
+		if (!scenario.micro)
+			lock_expect_none();
 		trace_append(EVENT_OP_END, (int)i, result);
 	}
 }
@@ -185,5 +189,6 @@ void ops_setup(void)
 {
 	super_setup();
 	pagecache_setup();
+	micro_setup();
 	kshim_initcall();
 }

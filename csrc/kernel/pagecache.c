@@ -12,7 +12,9 @@
  * Simplified: a page holds one number; a disk access is done at once by its
  * caller, with the page locked (read) or marked as under writeback (write), as
  * long as the kernel keeps it so; a lookup takes its reference under i_pages,
- * where the kernel does so under RCU and checks again, with the same outcome.
+ * where the kernel does so under RCU and checks again, with the same outcome;
+ * `mapping` is a marked store, since page_isolate() finds pages by it where the
+ * kernel has a list.
  *
  * Left out: truncation of part of a page (invalidate_page while the page stays),
  * inodes reclaimed from their LRU list, and invalidate_inode_pages2. Each is one
@@ -22,22 +24,23 @@
 
 #include "filesystem.h"
 #include "inode.h"
+#include "judged.h"
 #include "super.h"
 #include "trace.h"
 
 #include <linux/cleancache.h>
 
 /* Every page of every file, and two more in the hands of each thread. */
-#define PAGE_FRAMES	(CR_FS_MAX * CR_INODES * CR_PAGES + 2 * CR_THREADS_MAX)
+#define PAGE_FRAMES	(CR_FS_MAX * CR_INODES * CR_PAGES + 3 * CR_THREADS_MAX)
 #define PAGE_CACHED	1	/* the page cache's reference */
 
 static struct page page_table[PAGE_FRAMES];
-static unsigned int page_next;	/* where the next allocation looks first */
+static uint8_t page_next[CR_THREADS_MAX];	/* see memory_alloc() */
 static int page_lru;		/* names the LRU list's lock in the trace */
 
 void pagecache_setup(void)
 {
-	memory_mark(page_table, sizeof(page_table), true);
+	memory_table(page_table, sizeof(page_table[0]), PAGE_FRAMES);
 }
 
 static void page_put(struct page *page)
@@ -49,6 +52,12 @@ static void page_put(struct page *page)
 static void page_flags(struct page *page, unsigned long clear, unsigned long set)
 {
 	atomic_and_or(&page->flags, ~clear, set);
+}
+
+/* Whoever finds the flag set finds what was filled in before, too: a barrier on each side. */
+static bool page_is_uptodate(const struct page *page)
+{
+	return atomic_load_acquire(&page->flags) & PAGE_UPTODATE;
 }
 
 /* Between these two, callbacks are on behalf of the mapping's super block. */
@@ -80,10 +89,10 @@ static struct page *page_find(struct inode *inode, pgoff_t index)
 /* Locks a page that was found; false if it has left the mapping meanwhile. */
 static bool page_lock_mapped(struct page *page, struct inode *inode)
 {
-	lock_acquire(&page->lock, false);
+	lock_acquire(&page->lock, LOCK_WRITE);
 	if (page->mapping == &inode->i_data)
 		return true;
-	lock_release(&page->lock, false);
+	lock_release(&page->lock, LOCK_WRITE);
 	page_put(page);
 	return false;
 }
@@ -92,7 +101,7 @@ static bool page_lock_mapped(struct page *page, struct inode *inode)
 kshim_step
 static struct page *page_alloc(pgoff_t index)
 {
-	struct page *page = memory_alloc(page_table, sizeof(*page), PAGE_FRAMES, &page_next);
+	struct page *page = memory_alloc(page_table, sizeof(*page), PAGE_FRAMES, page_next);
 
 	lock_init_held(&page->lock);
 	page->index = index;
@@ -109,7 +118,7 @@ static struct page *page_add(struct inode *inode, pgoff_t index)
 	spin_lock(&inode->i_data.i_pages);
 	added = !inode->i_data.slots[index];
 	if (added) {
-		page->mapping = &inode->i_data;
+		WRITE_ONCE(page->mapping, &inode->i_data);
 		inode->i_data.slots[index] = page;
 	}
 	spin_unlock(&inode->i_data.i_pages);
@@ -162,6 +171,7 @@ static void page_set_content(struct page *page, int location, u32 content)
 {
 	engine_step_begin(&page->content, ENGINE_PC());
 	page->content = content;
+	judged_content(location, EVENT_WRITE_MARKED);
 	trace_append(EVENT_SET, location, content);
 	engine_step_end(EVENT_WRITE_MARKED);
 }
@@ -174,6 +184,7 @@ static int64_t page_get_content(struct page *page, int location, bool inside)
 
 	engine_step_begin(&page->content, ENGINE_PC());
 	content = inside ? (int64_t)page->content : -1;
+	judged_content(location, EVENT_READ_MARKED);
 	trace_append(EVENT_READ_END, location, content);
 	engine_step_end(EVENT_READ_MARKED);
 	return content;
@@ -185,17 +196,18 @@ int64_t pagecache_read(struct inode *inode, pgoff_t index)
 	int64_t content;
 
 	if (index >= READ_ONCE(inode->i_size)) {
+		judged_content(inode_location(inode, index), EVENT_READ_MARKED);
 		trace_append(EVENT_READ_END, inode_location(inode, index), -1);
 		return -1;
 	}
 	page = page_find(inode, index);
-	if (!page || !(READ_ONCE(page->flags) & PAGE_UPTODATE)) {
+	if (!page || !page_is_uptodate(page)) {
 		if (page)
 			page_put(page);
 		page = page_grab(inode, index);
-		if (!(READ_ONCE(page->flags) & PAGE_UPTODATE))
+		if (!page_is_uptodate(page))
 			page_fill(inode, page, index);
-		lock_release(&page->lock, false);
+		lock_release(&page->lock, LOCK_WRITE);
 	}
 	/* The size counts again once the page is known to be uptodate. */
 	content = page_get_content(page, inode_location(inode, index),
@@ -215,7 +227,7 @@ void pagecache_write(struct inode *inode, pgoff_t index, u32 content)
 		WRITE_ONCE(inode->i_size, index + 1);
 		inode_disk(inode)->size = index + 1;
 	}
-	lock_release(&page->lock, false);
+	lock_release(&page->lock, LOCK_WRITE);
 	page_put(page);
 }
 
@@ -228,14 +240,14 @@ void pagecache_writeback(struct inode *inode, pgoff_t index)
 		return;
 	atomic_wait_zero(&page->writeback);
 	if (!(READ_ONCE(page->flags) & PAGE_DIRTY)) {
-		lock_release(&page->lock, false);
+		lock_release(&page->lock, LOCK_WRITE);
 		page_put(page);
 		return;
 	}
 	page_flags(page, PAGE_DIRTY, 0);
 	atomic_add_if_not(&page->writeback, 1, 1);
 	content = page->content;
-	lock_release(&page->lock, false);
+	lock_release(&page->lock, LOCK_WRITE);
 	inode_disk(inode)->blocks[index] = content;
 	atomic_add_if_not(&page->writeback, -1, 0);
 	page_put(page);
@@ -264,7 +276,7 @@ static void page_leave(struct inode *inode, struct page *page)
 {
 	page_tell_cleancache(inode, page);
 	inode->i_data.slots[page->index] = NULL;
-	page->mapping = NULL;
+	WRITE_ONCE(page->mapping, NULL);
 }
 
 /* Takes the page of that place off the LRU list, with a reference. */
@@ -279,15 +291,21 @@ static struct page *page_isolate(unsigned int fs, unsigned int number, pgoff_t i
 		struct page *page = &page_table[i];
 		const struct inode *inode;
 
-		if (memory_freed[memory_offset(page) / MEMORY_UNIT] || !page->mapping)
+		if (!memory_is_usable(page))
+			continue;
+		engine_step_also(&page->mapping, EVENT_READ_MARKED, ENGINE_PC());
+		if (!page->mapping)
 			continue;
 		inode = page->mapping->host;
-		if (page->refcount && page->index == index && inode->i_ino == number + 1 &&
-		    inode->i_sb->s_type->number == fs)
+		if (page->index != index || inode->i_ino != number + 1 ||
+		    inode->i_sb->s_type->number != fs)
+			continue;
+		engine_step_also(&page->refcount, EVENT_READ_MARKED, ENGINE_PC());
+		if (page->refcount)
 			found = page;
 	}
 	if (found) {
-		engine_step_also(&found->refcount, EVENT_ATOMIC);
+		engine_step_also(&found->refcount, EVENT_ATOMIC, ENGINE_PC());
 		found->refcount++;
 	}
 	engine_step_end(EVENT_ATOMIC);
@@ -300,7 +318,7 @@ static bool page_reclaim_locked(struct page *page)
 	struct address_space *mapping = page->mapping;
 	bool taken;
 
-	if (!mapping || page->writeback)
+	if (!mapping || READ_ONCE(page->writeback))
 		return false;
 	spin_lock(&mapping->i_pages);
 	/* Only the page cache and we may have references: freeze them. */
@@ -312,10 +330,10 @@ static bool page_reclaim_locked(struct page *page)
 	}
 	if (taken) {
 		if (planted(PLANTED_NO_PAGE_LOCK))
-			lock_release(&page->lock, false);
+			lock_release(&page->lock, LOCK_WRITE);
 		page_leave(mapping->host, page);
 		if (planted(PLANTED_NO_PAGE_LOCK))
-			lock_acquire(&page->lock, false);
+			lock_acquire(&page->lock, LOCK_WRITE);
 	}
 	spin_unlock(&mapping->i_pages);
 	return taken;
@@ -328,12 +346,12 @@ int pagecache_reclaim(unsigned int fs, unsigned int inode, pgoff_t index)
 
 	if (!page)
 		return 0;
-	if (!lock_try(&page->lock, false)) {
+	if (!lock_try(&page->lock, LOCK_WRITE)) {
 		page_put(page);
 		return 0;
 	}
 	taken = page_reclaim_locked(page);
-	lock_release(&page->lock, false);
+	lock_release(&page->lock, LOCK_WRITE);
 	if (taken)
 		memory_free(page, sizeof(*page));
 	else
@@ -343,10 +361,8 @@ int pagecache_reclaim(unsigned int fs, unsigned int inode, pgoff_t index)
 
 void pagecache_note_zero(struct inode *inode, pgoff_t first)
 {
-	pgoff_t index;
-
-	for (index = first; index < CR_PAGES; index++)
-		trace_append(EVENT_ZERO, inode_location(inode, index), 0);
+	if (first < CR_PAGES)
+		judged_zero(inode_location(inode, 0), (unsigned int)first);
 }
 
 static void page_truncate(struct inode *inode, pgoff_t index)
@@ -361,7 +377,7 @@ static void page_truncate(struct inode *inode, pgoff_t index)
 		spin_lock(&inode->i_data.i_pages);
 		page_leave(inode, page);
 		spin_unlock(&inode->i_data.i_pages);
-		lock_release(&page->lock, false);
+		lock_release(&page->lock, LOCK_WRITE);
 		page_put(page);
 		page_put(page);
 	}

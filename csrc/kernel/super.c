@@ -18,19 +18,27 @@
 
 #include "filesystem.h"
 #include "inode.h"
+#include "judged.h"
 #include "planted_cmpxchg.h"
 #include "trace.h"
 
 #include <linux/cleancache.h>
 
-/* A thread can hold an unused super block and a reference on a dying one. */
-#define SUPER_MAX	(CR_FS_MAX + 2 * CR_THREADS_MAX)
+/* A thread can hold an unused super block, and references on dying ones live long. */
+#define SUPER_MAX	(4 * CR_THREADS_MAX)
 
 static struct lock sb_lock;
+static struct lock super_mutex;		/* only of the planted bug register-mutex */
 static struct super_block *super_first;
 static struct super_block *super_last;
 static struct super_block super_table[SUPER_MAX];
-static unsigned int super_next;	/* where the next allocation looks first */
+static uint8_t super_next[CR_THREADS_MAX];	/* see memory_alloc() */
+
+void super_mutex_touch(void)
+{
+	lock_acquire(&super_mutex, LOCK_WRITE);
+	lock_release(&super_mutex, LOCK_WRITE);
+}
 
 int super_number(const struct super_block *sb)
 {
@@ -45,7 +53,21 @@ unsigned int super_type_number(const struct file_system_type *type)
 
 void super_setup(void)
 {
-	memory_mark(super_table, sizeof(super_table), true);
+	unsigned int i;
+
+	memory_table(super_table, sizeof(super_table[0]), SUPER_MAX);
+	memory_guard(&super_first, sizeof(super_first), &sb_lock, true);
+	memory_guard(&super_last, sizeof(super_last), &sb_lock, true);
+	for (i = 0; i < SUPER_MAX; i++) {
+		struct super_block *sb = &super_table[i];
+
+		memory_guard(&sb->s_next, sizeof(sb->s_next), &sb_lock, true);
+		memory_guard(&sb->s_previous, sizeof(sb->s_previous), &sb_lock, true);
+		memory_guard(&sb->s_count, sizeof(sb->s_count), &sb_lock, true);
+		memory_guard(&sb->s_hashed, sizeof(sb->s_hashed), &sb_lock, true);
+		inode_guard(sb);
+	}
+	filesystem_guard(&sb_lock);
 }
 
 /*
@@ -58,7 +80,7 @@ static struct super_block *super_alloc(struct file_system_type *type)
 {
 	struct super_block *fresh;
 
-	fresh = memory_alloc(super_table, sizeof(super_table[0]), SUPER_MAX, &super_next);
+	fresh = memory_alloc(super_table, sizeof(super_table[0]), SUPER_MAX, super_next);
 	lock_init_held(&fresh->s_umount);
 	fresh->s_count = 1;
 	fresh->s_active = 1;
@@ -105,6 +127,10 @@ static void super_put_locked(struct super_block *sb)
 
 static void super_put(struct super_block *sb)
 {
+	if (planted(PLANTED_PUT_UNLOCKED)) {
+		super_put_locked(sb);
+		return;
+	}
 	spin_lock(&sb_lock);
 	super_put_locked(sb);
 	spin_unlock(&sb_lock);
@@ -120,10 +146,10 @@ static bool super_grab(struct super_block *sb)
 
 	sb->s_count++;
 	spin_unlock(&sb_lock);
-	lock_acquire(&sb->s_umount, false);
+	lock_acquire(&sb->s_umount, LOCK_WRITE);
 	alive = (sb->s_flags & SB_BORN) && atomic_add_if_not(&sb->s_active, 1, 0);
 	if (!alive)
-		lock_release(&sb->s_umount, false);
+		lock_release(&sb->s_umount, LOCK_WRITE);
 	super_put(sb);
 	return alive;
 }
@@ -156,9 +182,10 @@ struct super_block *sget(struct file_system_type *type)
 void deactivate_locked_super(struct super_block *sb)
 {
 	if (atomic_add_if_not(&sb->s_active, -1, INT_MIN) != 1) {
-		lock_release(&sb->s_umount, false);
+		lock_release(&sb->s_umount, LOCK_WRITE);
 		return;
 	}
+	judged_super(judged_is_open(&sb->cleancache_poolid));
 	trace_append(EVENT_SB_KILL, super_number(sb), 0);
 	mark(MARK_SHUTDOWN);
 	if (!planted(PLANTED_NO_INVALIDATE_FS)) {
@@ -174,7 +201,7 @@ void deactivate_super(struct super_block *sb)
 {
 	if (atomic_add_if_not(&sb->s_active, -1, 1) != 1)
 		return;
-	lock_acquire(&sb->s_umount, false);
+	lock_acquire(&sb->s_umount, LOCK_WRITE);
 	deactivate_locked_super(sb);
 }
 
@@ -189,13 +216,21 @@ void generic_shutdown_super(struct super_block *sb)
 	sb->s_hashed = 0;
 	sb->s_type->instance = NULL;
 	spin_unlock(&sb_lock);
-	lock_release(&sb->s_umount, false);
+	lock_release(&sb->s_umount, LOCK_WRITE);
 }
 
 kshim_step
 int super_peek_pool(const struct super_block *sb)
 {
 	return sb->cleancache_poolid;
+}
+
+/* Only for the mark: registration will have to wait for this super block. */
+kshim_step
+static void super_note_busy(const struct super_block *sb)
+{
+	if (sb->s_umount.state)
+		mark(MARK_WAITED);
 }
 
 static void super_visit(struct super_block *sb,
@@ -224,14 +259,37 @@ static void super_visit_waiting(struct super_block *sb,
 		super_visit(sb, visit, argument);
 		return;
 	}
-	if (lock_busy(&sb->s_umount))
-		mark(MARK_WAITED);
-	lock_acquire(&sb->s_umount, true);
+	super_note_busy(sb);
+	lock_acquire(&sb->s_umount, LOCK_READ);
 	if (super_is_up(sb)) {
 		mark(MARK_MET);
 		super_visit(sb, visit, argument);
 	}
-	lock_release(&sb->s_umount, true);
+	lock_release(&sb->s_umount, LOCK_READ);
+}
+
+/*
+ * The planted bugs that take s_umount the wrong way: under sb_lock, which may
+ * sleep, and without waiting, which need not end.
+ */
+static void super_visit_wrongly(struct super_block *sb,
+				void (*visit)(struct super_block *, void *), void *argument)
+{
+	lock_acquire(&sb->s_umount, LOCK_READ);
+	if (super_is_up(sb))
+		super_visit(sb, visit, argument);
+	lock_release(&sb->s_umount, LOCK_READ);
+}
+
+static bool super_is_born(struct super_block *sb)
+{
+	bool born;
+
+	if (!lock_try(&sb->s_umount, LOCK_READ))
+		return false;
+	born = sb->s_flags & SB_BORN;
+	lock_release(&sb->s_umount, LOCK_READ);
+	return born;
 }
 
 static bool super_skips(struct super_block *sb)
@@ -248,14 +306,26 @@ void iterate_supers(void (*visit)(struct super_block *, void *), void *argument)
 	struct super_block *previous = NULL;
 	struct super_block *sb;
 
+	if (planted(PLANTED_REGISTER_MUTEX))
+		lock_acquire(&super_mutex, LOCK_WRITE);
 	spin_lock(&sb_lock);
 	for (sb = super_first; sb; sb = sb->s_next) {
 		if (super_skips(sb))
 			continue;
+		if (planted(PLANTED_UMOUNT_IN_SB_LOCK)) {
+			super_visit_wrongly(sb, visit, argument);
+			continue;
+		}
 		sb->s_count++;
+		if (planted(PLANTED_EARLY_PUT))
+			super_put_locked(sb);
 		spin_unlock(&sb_lock);
+		while (planted(PLANTED_NO_PROGRESS) && !super_is_born(sb))
+			;
 		super_visit_waiting(sb, visit, argument);
 		spin_lock(&sb_lock);
+		if (planted(PLANTED_EARLY_PUT))
+			continue;
 		if (previous)
 			super_put_locked(previous);
 		previous = sb;
@@ -263,5 +333,7 @@ void iterate_supers(void (*visit)(struct super_block *, void *), void *argument)
 	if (previous)
 		super_put_locked(previous);
 	spin_unlock(&sb_lock);
+	if (planted(PLANTED_REGISTER_MUTEX))
+		lock_release(&super_mutex, LOCK_WRITE);
 	planted_cmpxchg_settle();
 }

@@ -35,6 +35,9 @@ void super_setup(void);
 /* The pool id without a decision point, for marks. */
 int super_peek_pool(const struct super_block *sb);
 
+/* The planted bug register-mutex: a mount waits for registrations. */
+void super_mutex_touch(void);
+
 /* What a super block is called in the trace. */
 int super_number(const struct super_block *sb);
 

@@ -4,31 +4,39 @@
     run(target, scenario, tape) -> result
 
 See ARCHITECTURE.md for what the words mean. `cleanrace.strategies` (needs Hypothesis) draws
-scenarios, `cleanrace.model` says what a single-threaded one must do, `cleanrace.words` has the
-words and limits of the format.
+scenarios, `cleanrace.model` says what a single-threaded one must do, `cleanrace.pct` what a search
+may have missed, `cleanrace.words` has the words and limits of the format.
 """
 
-from cleanrace import model, words
+from cleanrace import model, pct, words
 from cleanrace.case import Case, Switch
-from cleanrace.result import Event, Result, Summary
+from cleanrace.explorer import Exploration, Explorer, Simplest, explore
+from cleanrace.result import Access, Event, Race, Result, Summary
 from cleanrace.runner import run, search
 from cleanrace.scenario import FileSystem, Operation, Scenario
 from cleanrace.target import Target, TargetError, target, targets
 from cleanrace.text import ScenarioError
 
 __all__ = [
+    "Access",
     "Case",
     "Event",
+    "Exploration",
+    "Explorer",
     "FileSystem",
     "Operation",
+    "Race",
     "Result",
     "Scenario",
     "ScenarioError",
+    "Simplest",
     "Summary",
     "Switch",
     "Target",
     "TargetError",
+    "explore",
     "model",
+    "pct",
     "run",
     "search",
     "target",

@@ -9,7 +9,7 @@ have been checked when they get here; C refusing one is a bug of ours.
 import importlib.machinery
 import importlib.util
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,10 +17,23 @@ from typing import Any, Final
 
 from cleanrace import words
 
-ENGINES: Final = MappingProxyType({"fiber": "CR_ENGINE_FIBER", "thread": "CR_ENGINE_THREAD"})
-POLICIES: Final = MappingProxyType(
-    {"tape": "CR_POLICY_TAPE", "random": "CR_POLICY_RANDOM", "uniform": "CR_POLICY_UNIFORM"}
+ENGINES: Final = MappingProxyType(
+    {"fiber": "CR_ENGINE_FIBER", "thread": "CR_ENGINE_THREAD", "bare": "CR_ENGINE_BARE"}
 )
+POLICIES: Final = MappingProxyType(
+    {
+        "tape": "CR_POLICY_TAPE",
+        "random": "CR_POLICY_RANDOM",
+        "uniform": "CR_POLICY_UNIFORM",
+        "pct": "CR_POLICY_PCT",
+        "pct-1": "CR_POLICY_PCT_1",
+        "pct-2": "CR_POLICY_PCT_2",
+        "pct-3": "CR_POLICY_PCT_3",
+        "surw": "CR_POLICY_SURW",
+    }
+)
+POINTS: Final = MappingProxyType({"all": "CR_POINTS_ALL", "sync": "CR_POINTS_SYNC"})
+EXPLORES: Final = MappingProxyType({"dpor": "CR_EXPLORE_DPOR", "dfs": "CR_EXPLORE_DFS"})
 TABLES: Final = ("ops", "micro", "verdicts", "events", "planted", "marks")
 
 #: Constants of api.h that words.py states too.
@@ -51,6 +64,8 @@ class Config:
     judged: int
     steps_max: int
     full: bool
+    points: str
+    detect: bool
     seed: int
     schedule: int
 
@@ -69,6 +84,19 @@ class RawResult:
     interleaving: int
     digest: int
     trace: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawRace:
+    """struct cr_race, without the places for locks that are not used."""
+
+    pc: tuple[int, ...]
+    kind: tuple[int, ...]
+    held: tuple[tuple[int, ...], ...]
+    object: int
+    documented: bool
+    schedule: int
+    count: int
 
 
 class Native:
@@ -115,6 +143,8 @@ class Native:
                 "judged": config.judged,
                 "steps_max": config.steps_max,
                 "trace_full": config.full,
+                "points": getattr(self.lib, POINTS[config.points]),
+                "detect": config.detect,
                 "seed": config.seed,
                 "schedule": config.schedule,
             },
@@ -172,6 +202,62 @@ class Native:
                 )
             )
 
+    def explore_begin(
+        self, config: Any, scenario: bytes, policy: str, how: Mapping[str, int]
+    ) -> None:
+        """cr_explore_begin; `how` has the other fields of struct cr_explore."""
+        fields = {"algorithm": getattr(self.lib, EXPLORES[policy]), **how}
+        with self.lock:
+            struct_how = self.ffi.new("struct cr_explore *", fields)
+            self._check(self.lib.cr_explore_begin(config, scenario, len(scenario), struct_how))
+
+    def explore_go_on(self, executions_max: int, nanoseconds_max: int) -> Any:
+        """cr_explore_go_on: a struct cr_explored."""
+        explored = self.ffi.new("struct cr_explored *")
+        with self.lock:
+            self._check(self.lib.cr_explore_go_on(executions_max, nanoseconds_max, explored))
+        return explored
+
+    def explore_tape(self, verdict: int) -> tuple[bytes, int] | None:
+        """cr_explore_tape: the tape and its preemptions."""
+        length, preemptions = self.ffi.new("size_t *"), self.ffi.new("uint32_t *")
+        with self.lock:
+            tape = self.lib.cr_explore_tape(verdict, length, preemptions)
+            if tape == self.ffi.NULL:
+                return None
+            return self._bytes(tape, length[0]), int(preemptions[0])
+
+    def explore_states(self) -> list[int]:
+        """cr_explore_states."""
+        with self.lock:
+            count = self.lib.cr_explore_states(self.ffi.NULL, 0)
+            states = self.ffi.new("uint64_t[]", max(1, count))
+            return list(states[0 : self.lib.cr_explore_states(states, count)])
+
+    def explore_save(self) -> bytes:
+        """cr_explore_save."""
+        with self.lock:
+            size = self.lib.cr_explore_save(self.ffi.NULL, 0)
+            room = self.ffi.new("uint8_t[]", max(1, size))
+            return self._bytes(room, self.lib.cr_explore_save(room, size))
+
+    def explore_load(self, saved: bytes) -> bool:
+        """cr_explore_load; False if it does not fit what was begun."""
+        with self.lock:
+            return bool(self.lib.cr_explore_load(saved, len(saved)) == 0)
+
+    def promote(self, offsets: Sequence[int]) -> None:
+        """cr_promote."""
+        with self.lock:
+            self.lib.cr_promote(list(offsets), len(offsets))
+
+    def promoted(self) -> list[int]:
+        """cr_promoted."""
+        with self.lock:
+            count = self.lib.cr_promoted(self.ffi.NULL, 0)
+            offsets = self.ffi.new("uint32_t[]", max(1, count))
+            return list(offsets[0 : self.lib.cr_promoted(offsets, count)])
+
     def canonical(self, scenario: bytes) -> bytes:
         """cr_canonical."""
         out = self.ffi.new("uint8_t[]", words.SCENARIO_BYTES_MAX)
@@ -185,6 +271,30 @@ class Native:
         """cr_counter of the last run; None if the target has no such counter."""
         value = self.ffi.new("uint64_t *")
         return int(value[0]) if self.lib.cr_counter(name.encode(), value) else None
+
+    def races(self) -> list[RawRace]:
+        """cr_races."""
+        out = self.ffi.new("struct cr_race[]", self.lib.CR_RACES_MAX)
+        with self.lock:
+            count = self.lib.cr_races(out, self.lib.CR_RACES_MAX)
+        return [self._race(out[number]) for number in range(count)]
+
+    def _race(self, race: Any) -> RawRace:
+        none = self.lib.CR_RACE_NO_LOCK
+        return RawRace(
+            pc=tuple(race.pc),
+            kind=tuple(race.kind),
+            held=tuple(tuple(lock for lock in held if lock != none) for held in race.held),
+            object=race.object,
+            documented=bool(race.documented),
+            schedule=race.schedule,
+            count=race.count,
+        )
+
+    def races_forget(self) -> None:
+        """cr_races_forget."""
+        with self.lock:
+            self.lib.cr_races_forget()
 
     def edges(self) -> tuple[int, ...]:
         """cr_edges."""

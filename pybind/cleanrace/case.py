@@ -90,6 +90,11 @@ class Case:
         object.__setattr__(self, "tape", self.tape.rstrip(b"\0"))
         object.__setattr__(self, "found", dict(self.found))
 
+    @property
+    def judged(self) -> tuple[str, ...] | None:
+        """What must be judged so that it can be seen: None, as in run(), or a race alone."""
+        return (self.expect,) if words.VERDICTS[self.expect] == "race" else None
+
     @staticmethod
     def read(path: str | Path) -> "Case":
         """Read a scenario file.

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Scenario <-> bytes, version 1.
+"""Scenario <-> bytes, version 2.
 
     byte 0     bit 0 growing ids; bits 1-3 capacity + 1, 0 without limit; bit 4 micro table
     byte 1     bit i: the i-th init callback of the run fails
-    byte 2     file systems - 1, modulo 4
-    bytes 3-6  per file system: bits 0-1 kind modulo 3; bit 2 handles; bits 3-4 uuid if shared
-    byte 7     number of operations, modulo 65; two bytes each follow:
+    byte 2     file systems - 1, modulo 6
+    bytes 3-8  per file system: bits 0-1 kind modulo 3; bit 2 handles; bits 3-4 uuid if shared
+    byte 9     number of operations, modulo 65; two bytes each follow:
     A          operation, modulo the size of the table in use
-    B          bits 0-2 thread; bits 3-4 file system (modulo their number), backend or object;
-               bit 5 inode; bit 6 page
+    B          bits 0-2 thread; bits 3-5 file system, backend or object (modulo their
+               number); bit 6 inode; bit 7 page
 
 Total: reading past the end gives 0 and nothing is refused, so that a fuzzer's every input means
 a scenario. Page operations on twins (Scenario.twins) are dropped, threads without operations
@@ -22,22 +22,25 @@ from typing import Final
 from cleanrace import words
 from cleanrace.scenario import FileSystem, Operation, Scenario, twins
 
-HEADER: Final = 8
+HEADER: Final = words.HEADER_BYTES
+COUNT: Final = words.COUNT_AT
 
-_LOCATION: Final = "bso"  # operands that stand in bits 3-4 of B
+_LOCATION: Final = "bso"  # operands that stand in bits 3-5 of B
 
 
 def decode(data: bytes) -> Scenario:
     """The scenario that `data` means; what follows its last operation is not looked at."""
     head = data[:HEADER].ljust(HEADER, b"\0")
     micro = bool(head[0] & 16)
-    file_systems = () if micro else tuple(map(_file_system, head[3 : 4 + (head[2] & 3)]))
+    file_systems = (
+        () if micro else tuple(map(_file_system, head[3 : 4 + head[2] % words.FILE_SYSTEMS_MAX]))
+    )
     dropped = twins(file_systems)
-    operations = head[7] % (words.OPERATIONS_MAX + 1)
+    operations = head[COUNT] % (words.OPERATIONS_MAX + 1)
     body = data[HEADER : HEADER + 2 * operations].ljust(2 * operations, b"\0")
     threads: list[list[Operation]] = [[] for _ in range(words.THREADS_MAX)]
     for a, b in zip(body[::2], body[1::2], strict=True):
-        operation = _operation(a, b >> 3 & 15, len(file_systems))
+        operation = _operation(a, b >> 3, len(file_systems))
         if dropped and "i" in operation.letters and operation.file_system in dropped:
             continue
         threads[b & 7].append(operation)
@@ -56,13 +59,11 @@ def decode(data: bytes) -> Scenario:
 
 @cache
 def _operation(code: int, operands: int, file_systems: int) -> Operation:
-    """The operation of A and bits 3-6 of B; without file systems one of the micro table."""
+    """The operation of A and bits 3-7 of B; without file systems one of the micro table."""
     table = tuple((words.OPERATIONS if file_systems else words.MICRO).items())
     name, letters = table[code % len(table)]
-    location = operands & 3
-    if "s" in letters:
-        location %= file_systems
-    values = {"i": operands >> 2 & 1, "p": operands >> 3} | dict.fromkeys(_LOCATION, location)
+    location = (operands & 7) % (file_systems if "s" in letters else words.BACKENDS_MAX)
+    values = {"i": operands >> 3 & 1, "p": operands >> 4} | dict.fromkeys(_LOCATION, location)
     return Operation(name, tuple(values[letter] for letter in letters))
 
 
@@ -72,7 +73,7 @@ def _file_system(byte: int) -> FileSystem:
 
 
 def encode(scenario: Scenario) -> bytes:
-    """The canonical bytes of `scenario`: 8 and 2 more for each operation."""
+    """The canonical bytes of `scenario`: 10 and 2 more for each operation."""
     out = bytearray(HEADER)
     if scenario.micro:
         out[0] = 16
@@ -83,7 +84,7 @@ def encode(scenario: Scenario) -> bytes:
         out[2] = len(scenario.file_systems) - 1
         for number, fs in enumerate(scenario.file_systems):
             out[3 + number] = words.KINDS.index(fs.kind) | fs.handles << 2 | fs.uuid << 3
-    out[7] = sum(map(len, scenario.threads))
+    out[COUNT] = sum(map(len, scenario.threads))
     for number, thread in enumerate(scenario.threads):
         for operation in thread:
             code, operands = _operation_bytes(operation.name, operation.operands)
@@ -97,11 +98,11 @@ def _operation_bytes(name: str, operands: tuple[int, ...]) -> tuple[int, int]:
     table = words.OPERATIONS if name in words.OPERATIONS else words.MICRO
     bits = 0
     for letter, value in zip(table[name], operands, strict=True):
-        bits |= value << (3 if letter in _LOCATION else 5 if letter == "i" else 6)
+        bits |= value << (3 if letter in _LOCATION else 6 if letter == "i" else 7)
     return tuple(table).index(name), bits
 
 
 def scenario_bytes(data: bytes) -> int:
     """How many of a fuzzer input's first bytes are the scenario; the rest is its tape."""
-    operations = data[7] % (words.OPERATIONS_MAX + 1) if len(data) >= HEADER else 0
+    operations = data[COUNT] % (words.OPERATIONS_MAX + 1) if len(data) >= HEADER else 0
     return min(len(data), HEADER + 2 * operations)

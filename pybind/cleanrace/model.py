@@ -23,6 +23,8 @@ EBUSY: Final = -16
 EINVAL: Final = -22
 END_OF_FILE: Final = -1
 
+_PART: Final = 16  # ids of pools that each thread has for itself
+
 
 class ModelCall(NamedTuple):
     """One callback; the fields are those of Result.calls without step and thread."""
@@ -44,9 +46,14 @@ class _Pool:
 
 @dataclass
 class _Backend:
-    """Pools by id, and pages by pool, key and index."""
+    """Pools by id, and pages by pool, key and index.
+
+    fresh: how many ids each thread was given of its part; back: ids given back, the last one last.
+    """
 
     pools: dict[int, _Pool] = field(default_factory=dict)
+    fresh: dict[int, int] = field(default_factory=dict)
+    back: list[int] = field(default_factory=list)
     pages: dict[tuple[int, tuple[int, ...], int], int] = field(default_factory=dict)
 
 
@@ -105,6 +112,7 @@ class Model:
         self._backends = [_Backend() for _ in range(words.BACKENDS_MAX)]
         self._winner: int | None = None
         self._inits = 0
+        self._thread = 0  # who performs the operation
         self._supers: list[_Super] = []  # in the order of mounting, as iterate_supers walks
         self._disks = {
             (fs, inode): _File(words.PAGES, [content(location(fs, inode, p), 1) for p in (0, 1)])
@@ -112,11 +120,13 @@ class Model:
             for inode in range(words.INODES)
         }
 
-    def perform(self, operation: Operation) -> int:
+    def perform(self, operation: Operation, *, thread: int = 0) -> int:
         """Do one operation and return its result, as op-end has it."""
         problem = self.scenario.problem(operation)
         if problem:
             raise ValueError(problem)
+        checks.number("thread", thread, 0, words.THREADS_MAX - 1)
+        self._thread = thread
         method = getattr(self, "_" + operation.name.replace("-", "_"))
         result = int(method(*operation.operands))
         self.returns.append(result)
@@ -181,6 +191,7 @@ class Model:
             pool.users -= 1
             if not pool.users:
                 backend.pages = {k: v for k, v in backend.pages.items() if k[0] != sb.pool}
+                backend.back.append(sb.pool)
         sb.pool = NO_POOL
         for inode, index in list(sb.cache):
             self._clean(sb, inode, index)
@@ -292,12 +303,18 @@ class Model:
                 if pool.users and pool.shared and pool.uuid == uuid:
                     pool.users += 1
                     return number
-        number = len(pools)
-        if self.scenario.ids == "smallest":
-            unused = [number for number, pool in pools.items() if not pool.users]
-            number = min(unused, default=number)
+        number = self._free_id()
         pools[number] = _Pool(1, shared, uuid)
         return number
+
+    def _free_id(self) -> int:
+        """The id that was given back last, or the next one of the thread's part of all ids."""
+        backend = self._backend()
+        if backend.back and self.scenario.ids == "smallest":
+            return backend.back.pop()
+        fresh = backend.fresh.get(self._thread, 0)
+        backend.fresh[self._thread] = fresh + 1
+        return self._thread * _PART + fresh
 
     def _get(self, sb: _Super, inode: int, index: int) -> int:
         """The content that the backend has, 0 for none."""
@@ -362,7 +379,7 @@ class Model:
 def simulate(scenario: Scenario) -> Model:
     """The model after all operations of `scenario`, thread after thread."""
     model = Model(scenario)
-    for thread in scenario.threads:
+    for number, thread in enumerate(scenario.threads):
         for operation in thread:
-            model.perform(operation)
+            model.perform(operation, thread=number)
     return model

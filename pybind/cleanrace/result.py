@@ -27,6 +27,34 @@ class Event(NamedTuple):
     enabled: int
 
 
+class Access(NamedTuple):
+    """One side of a race.
+
+    pc: offset into the kernel's text. kind: a name of the events table. held: the locks that the
+    thread held, offsets into the kernel's data, at most four.
+    """
+
+    pc: int
+    kind: str
+    held: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Two accesses that were in no order: `first` is the one that comes first in the code.
+
+    object: offset into the kernel's data, of the first time. documented: the kernel says that it
+    is harmless. schedule: number of the first run that met it. count: how often it was met.
+    """
+
+    first: Access
+    second: Access
+    object: int
+    documented: bool
+    schedule: int
+    count: int
+
+
 class Call(NamedTuple):
     """One callback of a backend: `kind` without "cb-"; `content` is the page's, or the uuid."""
 
@@ -95,7 +123,8 @@ class Summary:
     schedules, steps, choices: how many. seconds: time spent in them. violations: per verdict the
     number of runs that had it. first: per verdict the number of the first schedule that had it;
     run(policy="random", seed=..., schedule=first[v]) repeats it and gives its tape. marks: per
-    mark the number of runs. registers: of the HyperLogLog behind `interleavings`.
+    mark the number of runs. registers: of the HyperLogLog behind `interleavings`. steps_profiled:
+    decision points of one schedule as "pct" and "surw" estimated them beforehand, 0 without them.
     """
 
     schedules: int = 0
@@ -106,6 +135,7 @@ class Summary:
     first: dict[str, int] = field(default_factory=dict)
     marks: dict[str, int] = field(default_factory=dict)
     registers: bytes = hll.EMPTY
+    steps_profiled: int = 0
 
     @property
     def interleavings(self) -> float:
@@ -128,6 +158,7 @@ class Summary:
         _add(self.marks, other.marks)
         self.first = other.first | self.first
         self.registers = hll.merge(self.registers, other.registers)
+        self.steps_profiled = max(self.steps_profiled, other.steps_profiled)
 
     @staticmethod
     def merged(summaries: Iterable["Summary"]) -> "Summary":

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from cleanrace import checks, words
-from cleanrace._native import ENGINES, POLICIES, Config, RawResult
+from cleanrace._native import ENGINES, POINTS, POLICIES, Config, RawResult
 from cleanrace.result import Event, Result, Summary
 from cleanrace.scenario import Scenario
 from cleanrace.target import Target
@@ -28,16 +28,23 @@ def run(
     judged: Iterable[str] | None = None,
     steps_max: int = 0,
     full: bool = True,
+    points: str = "all",
+    detect: bool = True,
     seed: int = 0,
     schedule: int = 0,
 ) -> Result:
     """Run one schedule of `scenario`.
 
     tape: choices of the policy "tape"; answer i is the i-th enabled thread from the running one
-    upwards, past its end 0. engine: "fiber" (deterministic) or "thread" (real threads, whose
-    choices no tape repeats). policy: "tape", or "random" or "uniform", which draw from `seed` and
-    `schedule`. planted: planted bugs to switch on. judged: verdicts that count, None for all.
+    upwards, past its end 0. engine: "fiber" (deterministic), "thread" (real threads, whose
+    choices no tape repeats) or "bare" (fibers with nobody who looks on: no trace, no verdict).
+    policy: "tape", or one that draws from `seed` and `schedule`: "random", "uniform", "pct" (of a
+    depth drawn from 1 to 3), "pct-1", "pct-2", "pct-3", "surw".
+    planted: planted bugs to switch on. judged: verdicts that count, None for all
+    but "data-race", since the real file races by design; Target.races() has every race met.
     steps_max: decision points, 0 for the default of 20,000. full: the trace has every access.
+    points: decision points, "all" at every access or "sync" at synchronisation and at promoted
+    accesses only. detect: lock rules, guarded fields and data races are judged as well.
     ValueError names an argument that cannot be; TargetError if the target cannot be loaded.
     """
     config = _config(
@@ -49,6 +56,8 @@ def run(
         judged=judged,
         steps_max=steps_max,
         full=full,
+        points=points,
+        detect=detect,
         seed=seed,
         schedule=schedule,
     )
@@ -71,6 +80,8 @@ def search(
     planted: Iterable[str] = (),
     judged: Iterable[str] | None = None,
     steps_max: int = 0,
+    points: str = "all",
+    detect: bool = False,
     stop_on: Iterable[str] = (),
     into: Summary | None = None,
 ) -> Summary:
@@ -89,6 +100,8 @@ def search(
         judged=judged,
         steps_max=steps_max,
         full=False,
+        points=points,
+        detect=detect,
         seed=seed,
         schedule=first,
     )
@@ -138,6 +151,8 @@ def _config(
     judged: Iterable[str] | None,
     steps_max: int,
     full: bool,
+    points: str,
+    detect: bool,
     seed: int,
     schedule: int,
 ) -> Config:
@@ -147,6 +162,8 @@ def _config(
     checks.choice("policy", policy, POLICIES)
     checks.number("steps_max", steps_max, 0, words.STEPS_MAX)
     checks.instance("full", full, bool)
+    checks.choice("points", points, POINTS)
+    checks.instance("detect", detect, bool)
     checks.number("seed", seed, 0, _U64)
     checks.number("schedule", schedule, 0, _U64)
     return Config(
@@ -156,6 +173,8 @@ def _config(
         judged=target.bits("verdicts", judged, argument="judged"),
         steps_max=steps_max,
         full=full,
+        points=points,
+        detect=detect,
         seed=seed,
         schedule=schedule,
     )
@@ -199,4 +218,5 @@ def _summary(target: Target, met: Any) -> Summary:
         first={name: met.first[n] for n, name in verdicts if n},
         marks={line[0]: met.marks[n] for n, line in enumerate(tables["marks"]) if met.marks[n]},
         registers=target.native.registers(met),
+        steps_profiled=met.steps_profiled,
     )

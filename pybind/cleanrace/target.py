@@ -17,6 +17,7 @@ from cleanrace._native import Config, Native
 from cleanrace.checks import shown
 from cleanrace.fuzzer import Fuzzer
 from cleanrace.names import Names
+from cleanrace.result import Access, Race
 
 _KEYS = ("name", "version", "sha256", "build_id", "module")
 _loaded: dict[str, Native] = {}
@@ -82,10 +83,15 @@ class Target:
         return {name: (first, second) for name, first, second in self.native.tables[table]}
 
     def bits(self, table: str, names: Iterable[str] | None, *, argument: str) -> int:
-        """The bit set of `names` in a table, all for None; ValueError names `argument`."""
-        known = [line[0] for line in self.native.tables[table]]
+        """The bit set of `names` in a table; ValueError names `argument`.
+
+        None is all of them, except verdicts of the group "race": the real file races by design,
+        so a data race counts only for who asks for it.
+        """
+        lines = self.native.tables[table]
+        known = [line[0] for line in lines]
         if names is None:
-            return (1 << len(known)) - 1
+            names = [name for name, group, _ in lines if (table, group) != ("verdicts", "race")]
         if isinstance(names, str):
             raise ValueError(f"{argument}={shown(names)}: expected a collection of names")  # noqa: TRY004
         bits = 0
@@ -106,6 +112,36 @@ class Target:
         found = ((name, self.native.counter(name)) for name in names)
         return {name: value for name, value in found if value is not None}
 
+    def races(self) -> tuple[Race, ...]:
+        """Every pair of accesses that raced in this process, in runs that detected."""
+        kinds = [line[0] for line in self.native.tables["events"]]
+        return tuple(
+            Race(
+                first=Access(raw.pc[0], kinds[raw.kind[0]], raw.held[0]),
+                second=Access(raw.pc[1], kinds[raw.kind[1]], raw.held[1]),
+                object=raw.object,
+                documented=raw.documented,
+                schedule=raw.schedule,
+                count=raw.count,
+            )
+            for raw in self.native.races()
+        )
+
+    def forget_races(self) -> None:
+        """Begin the list of races() anew."""
+        self.native.races_forget()
+
+    def promote(self, offsets: Iterable[int]) -> None:
+        """From now on exactly these accesses are decision points of runs with points="sync".
+
+        They are offsets into the kernel's text, as Exploration.promoted has them; an exploration
+        begins with its own.
+        """
+        wanted = sorted(set(offsets))
+        for offset in wanted:
+            checks.number("offsets", offset, 0, 0xFFFFFFFF)
+        self.native.promote(wanted)
+
     def fuzzer(
         self,
         *,
@@ -122,6 +158,8 @@ class Target:
             judged=self.bits("verdicts", judged, argument="judged"),
             steps_max=steps_max,
             full=False,
+            points="all",
+            detect=False,
             seed=0,
             schedule=0,
         )

@@ -20,7 +20,7 @@ from cleanrace.scenario import FileSystem, Operation, Scenario
 
 TEXT_MAX: Final = 512 * 1024
 LINE_MAX: Final = 128 * 1024
-LETTERS: Final = "abcd"
+LETTERS: Final = "abcdef"
 
 _WORD: Final = re.compile(r";|[^ \t;]+")
 _NUMBER: Final = re.compile(r"[0-9]{1,10}")

@@ -11,7 +11,7 @@ from typing import Final
 FORMAT_VERSION: Final = 1
 THREADS_MAX: Final = 8
 OPERATIONS_MAX: Final = 64
-FILE_SYSTEMS_MAX: Final = 4
+FILE_SYSTEMS_MAX: Final = 6
 BACKENDS_MAX: Final = 4
 INODES: Final = 2
 PAGES: Final = 2
@@ -21,7 +21,9 @@ INIT_FAILS: Final = 8
 CAPACITY_MAX: Final = 6
 TAPE_MAX: Final = 32768
 STEPS_MAX: Final = 30000
-SCENARIO_BYTES_MAX: Final = 136
+SCENARIO_BYTES_MAX: Final = 138
+HEADER_BYTES: Final = 10  # of a scenario in bytes, before its operations
+COUNT_AT: Final = 9  # where in it their number stands
 
 #: Operation -> its operands, one letter each (see OPERANDS); the order is the byte form's.
 OPERATIONS: Final[dict[str, str]] = {
@@ -49,6 +51,16 @@ MICRO: Final[dict[str, str]] = {
     "cmpxchg": "o",
     "alloc": "o",
     "free": "o",
+    "lock-shared": "o",
+    "unlock-shared": "o",
+    "try-lock": "o",
+    "spin": "o",
+    "unspin": "o",
+    "load-guarded": "o",
+    "store-guarded": "o",
+    "wait-zero": "o",
+    "clear-marked": "o",
+    "load-beyond": "o",
 }
 
 #: Operand letter -> what it names and how many there are.
@@ -77,9 +89,15 @@ VERDICTS: Final[dict[str, str]] = {
     "deadlock": "engine",
     "step-limit": "engine",
     "use-after-free": "engine",
+    "out-of-bounds": "engine",
     "frozen-write": "engine",
     "assertion": "engine",
     "lock-misuse": "engine",
+    "unguarded": "rule",
+    "lock-order": "rule",
+    "recursive-lock": "rule",
+    "sleep-in-atomic": "rule",
+    "data-race": "race",
     "overflow": "harness",
 }
 
@@ -96,6 +114,15 @@ PLANTED: Final[tuple[str, ...]] = (
     "no-invalidate",
     "no-page-lock",
     "write-frozen",
+    "early-put",
+    "put-unlocked",
+    "flags-unlocked",
+    "sync-beyond",
+    "register-mutex",
+    "umount-in-sb-lock",
+    "remount-twice",
+    "remount-keeps",
+    "no-progress",
 )
 
 KINDS: Final[tuple[str, ...]] = ("local", "shared", "none")
@@ -107,6 +134,7 @@ FOUND: Final[tuple[str, ...]] = (
     "sha256",
     "compiler",
     "digest",
+    "policy",
     "seed",
     "schedule",
     "method",

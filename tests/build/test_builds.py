@@ -236,16 +236,17 @@ def test_all_state_of_a_run_is_in_one_section(name: str, request: pytest.Fixture
     assert writable >= 5  # the unit's own five, at least
 
 
-def test_the_asan_flavour_links_the_plain_builds_instrumented_objects(
-    reference: dict[str, Any],
+@pytest.mark.parametrize(("flavour", "start"), [("asan", "__asan_init"), ("tsan", "__tsan_init")])
+def test_a_flavour_links_the_plain_builds_instrumented_objects(
+    reference: dict[str, Any], flavour: str, start: str,
 ) -> None:
     folder = Path(reference["module"]).parent
     before = {obj.name: obj.read_bytes() for obj in (folder / "objects").glob("*.o")}
-    program = build.program("reference", flavour="asan")
-    assert program == folder / "replay-asan"
-    assert "__asan_init" in build.run("nm", program).stdout
-    assert "__asan_init" not in build.run("nm", folder / "replay").stdout
+    program = build.program("reference", flavour=flavour)
+    assert program == folder / f"replay-{flavour}"
+    assert f" U {start}" in build.run("nm", program).stdout
+    assert f" U {start}" not in build.run("nm", folder / "replay").stdout
     assert {obj.name: obj.read_bytes() for obj in (folder / "objects").glob("*.o")} == before
     assert build.program("reference") == folder / "replay"
-    with pytest.raises(build.BuildError, match="no flavour 'tsan'"):
-        build.program("reference", flavour="tsan")
+    with pytest.raises(build.BuildError, match="no flavour 'msan', only 'asan' and 'tsan'"):
+        build.program("reference", flavour="msan")

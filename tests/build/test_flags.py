@@ -23,7 +23,8 @@ def kinds_of(plan: build.Plan, file: str) -> list[str]:
 
 
 def test_each_flag_has_a_reason_and_a_known_taker() -> None:
-    takers = {"all", "instrumented", "engine", "ours", "foreign", "binding", "asan", "bytes"}
+    takers = {"all", "instrumented", "engine", "ours", "foreign", "binding", "bytes", "asan",
+              "tsan", "tsan link"}
     for taker, compiler, flags, reason in build.FLAGS:
         assert taker in takers
         assert compiler in ("", "gcc", "clang")
@@ -39,7 +40,7 @@ def test_no_flag_is_given_outside_the_table(plan: build.Plan) -> None:
 
 
 def test_the_instrumented_side_is_compiled_one_way_only(plan: build.Plan) -> None:
-    for flavour in ("", "asan"):
+    for flavour in ("", "asan", "tsan"):
         for file in plan.instrumented:
             flags = plan.command(file, flavour)
             assert [flag for flag in flags if flag.startswith("-fsanitize")] == [
@@ -49,7 +50,7 @@ def test_the_instrumented_side_is_compiled_one_way_only(plan: build.Plan) -> Non
 
 def test_the_engine_is_never_instrumented(plan: build.Plan) -> None:
     for file in plan.engine:
-        assert "-fsanitize=thread" not in plan.command(file, "")
+        assert "-fsanitize=thread" not in plan.command(file, "") + plan.command(file, "tsan")
         assert "-fsanitize=address,undefined" in plan.command(file, "asan")
     assert plan.engine[-1] == build.ROOT / "csrc/main.c"
 

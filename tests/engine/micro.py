@@ -20,6 +20,7 @@ ACCESSES: Mapping[str, bool] = {
     "unlock-shared": False,
 }  # fmt: skip
 
+Lock = tuple[str, int]
 Outcome = tuple[str, tuple[tuple[int, int], ...]]
 
 
@@ -71,11 +72,24 @@ def outcome(result: Result) -> Outcome:
     return result.verdict, tuple((e.object, e.value) for e in result.trace if e.kind == "op-end")
 
 
-def happens_before(result: Result) -> frozenset[tuple[int, tuple[frozenset[Any], ...]]]:
-    """The class of a run: per place its writes in order, and between them who read."""
+def is_section(target: Target, place: int) -> bool:
+    """Whether that is the word of a lock all of whose protected places are guarded."""
+    name = target.names.object(place)
+    return name == "sb_lock" or name.endswith("].spin")
+
+
+def happens_before(
+    target: Target, result: Result
+) -> frozenset[tuple[int, tuple[frozenset[Any], ...]]]:
+    """The class of a run: per place its writes in order, and between them who read.
+
+    Not of the words of section locks: the places that such a lock protects say it all.
+    """
     places: dict[int, list[set[Any]]] = {}
     number: Counter[int] = Counter()
     for event in accesses(result):
+        if is_section(target, event.object):
+            continue
         who = (event.thread, number[event.thread], event.kind)
         number[event.thread] += 1
         groups = places.setdefault(event.object // 4, [set()])
@@ -88,22 +102,30 @@ def happens_before(result: Result) -> frozenset[tuple[int, tuple[frozenset[Any],
 
 @dataclass
 class Machine:
-    """Four objects and the threads, at one moment of a run."""
+    """Four objects and the threads, at one moment of a run. Locks are ("lock", 0), ("spin", 0).
+
+    detects: rules are judged, too: the order of locks, sleeping, and what locks guard.
+    """
 
     threads: Sequence[Sequence[tuple[str, int]]]
     at: list[int] = field(default_factory=list)  # operations done; -1 before the start
-    locked: dict[int, int] = field(default_factory=dict)  # lock -> the thread that took it
+    held: list[dict[Lock, bool]] = field(default_factory=list)  # by thread; True: shared
+    before: set[tuple[Lock, Lock]] = field(default_factory=set)  # taken while the first was held
     freed: set[int] = field(default_factory=set)
-    plain: dict[int, int] = field(default_factory=dict)
-    marked: dict[int, int] = field(default_factory=dict)
+    words: dict[tuple[str, int], int] = field(default_factory=dict)
     ended: list[tuple[int, int]] = field(default_factory=list)
+    detects: bool = False
+
+    def __post_init__(self) -> None:
+        self.held = self.held or [{} for _ in self.threads]
 
     def copy(self) -> "Machine":
-        return Machine(self.threads, list(self.at), dict(self.locked), set(self.freed),
-                       dict(self.plain), dict(self.marked), list(self.ended))
+        return Machine(self.threads, list(self.at), [dict(held) for held in self.held],
+                       set(self.before), set(self.freed), dict(self.words), list(self.ended),
+                       self.detects)
 
     def enabled(self) -> list[int]:
-        """Threads that can go on: not at their end, not waiting for a lock that is taken."""
+        """Threads that can go on: not at their end, not waiting for what is not so."""
         return [number for number, thread in enumerate(self.threads)
                 if self.at[number] < len(thread) and not self.waits(number)]
 
@@ -111,42 +133,111 @@ class Machine:
         if self.at[number] < 0:
             return False
         name, thing = self.threads[number][self.at[number]]
-        return name == "lock" and thing in self.locked
+        if name == "wait-zero":
+            return self.words.get(("marked", thing), 0) != 0
+        lock = self.wanted(name, thing)
+        return lock is not None and any(
+            lock in held and not (held[lock] and name == "lock-shared") for held in self.held)
+
+    @staticmethod
+    def wanted(name: str, thing: int) -> Lock | None:
+        """The lock that an operation waits for."""
+        return {"lock": ("lock", thing), "lock-shared": ("lock", thing),
+                "spin": ("spin", thing)}.get(name)
 
     def go_on(self, number: int) -> str:
         """The thread's next step: its start, or one operation; the verdict if it goes wrong."""
         self.at[number] += 1
-        if self.at[number] == 0:
+        if self.at[number] > 0:
+            name, thing = self.threads[number][self.at[number] - 1]
+            total = sum(map(len, self.threads[:number])) + self.at[number] - 1
+            verdict = self.forbidden(number, name, thing)
+            if verdict != "ok":
+                return verdict
+            self.ended.append((total, self.perform(number, name, thing, total + 1)))
+        return self.arrives(number)
+
+    def arrives(self, number: int) -> str:
+        """What is wrong with what the thread is about to wait for."""
+        if self.at[number] == len(self.threads[number]) or not self.detects:
             return "ok"
-        name, thing = self.threads[number][self.at[number] - 1]
-        total = sum(map(len, self.threads[:number])) + self.at[number] - 1
-        if name in ("load", "store", "free") and thing in self.freed:
-            return "use-after-free"
-        if name == "unlock" and self.locked.get(thing) != number:
-            return "lock-misuse"
-        if name == "lock":
-            self.locked[thing] = number
-        elif name == "unlock":
-            del self.locked[thing]
-        self.ended.append((total, self.perform(name, thing, total + 1)))
+        name, thing = self.threads[number][self.at[number]]
+        lock = self.wanted(name, thing)
+        if lock is not None and lock in self.held[number]:
+            return "recursive-lock"
+        if name in ("lock", "lock-shared", "wait-zero") and any(
+                kind == "spin" for kind, _ in self.held[number]):
+            return "sleep-in-atomic"
         return "ok"
 
-    def perform(self, name: str, thing: int, value: int) -> int:
+    def forbidden(self, number: int, name: str, thing: int) -> str:
+        if name in ("load", "store", "free") and thing in self.freed:
+            return "use-after-free"
+        return "out-of-bounds" if name == "load-beyond" else self.unruly(number, name, thing)
+
+    def unruly(self, number: int, name: str, thing: int) -> str:
+        """The rule of locks that an operation breaks."""
+        mine = self.held[number]
+        released = {"unlock": (("lock", thing), False), "unlock-shared": (("lock", thing), True),
+                    "unspin": (("spin", thing), False)}.get(name)
+        if released and mine.get(released[0]) is not released[1]:
+            return "lock-misuse"
+        if not self.detects:
+            return "ok"
+        if name.endswith("-guarded") and ("spin", thing) not in mine:
+            return "unguarded"
+        lock = self.wanted(name, thing)
+        if lock is not None:
+            self.before |= {(other, lock) for other in mine}
+            if any(self.leads(lock, other) for other in mine):
+                return "lock-order"
+        return "ok"
+
+    def leads(self, start: Lock, end: Lock) -> bool:
+        """Whether a chain of `before` leads from one lock to the other."""
+        seen, new = {start}, {start}
+        while new:
+            new = {b for a, b in self.before if a in new} - seen
+            seen |= new
+        return end in seen
+
+    def perform(self, number: int, name: str, thing: int, value: int) -> int:
+        lock = self.wanted(name, thing)
+        if lock is not None:
+            self.held[number][lock] = name == "lock-shared"
+        elif name == "try-lock":
+            return self.try_lock(number, thing)
+        elif name in ("unlock", "unlock-shared", "unspin"):
+            del self.held[number]["spin" if name == "unspin" else "lock", thing]
+        else:
+            return self.touch(name, thing, value)
+        return 0
+
+    def try_lock(self, number: int, thing: int) -> int:
+        taken = all(("lock", thing) not in held for held in self.held)
+        if taken:
+            self.held[number]["lock", thing] = False
+        return taken
+
+    def touch(self, name: str, thing: int, value: int) -> int:
+        """What an operation does to words and memory."""
         if name == "load":
-            return self.plain.get(thing, 0)
-        if name == "load-marked":
-            return self.marked.get(thing, 0)
+            return self.words.get(("plain", thing), 0)
+        if name.startswith("load-"):
+            return self.words.get((name[5:], thing), 0)
         if name == "cmpxchg":
-            found = self.marked.get(thing, 0)
-            self.marked[thing] = found or value
+            found = self.words.get(("marked", thing), 0)
+            self.words["marked", thing] = found or value
             return found
         if name == "free":
             self.freed.add(thing)
         elif name == "alloc":
             self.freed.discard(thing)
-            self.plain[thing] = 0
-        elif name in ("store", "store-marked"):
-            (self.plain if name == "store" else self.marked)[thing] = value
+            self.words["plain", thing] = 0
+        elif name == "clear-marked":
+            self.words["marked", thing] = 0
+        elif name.startswith("store"):
+            self.words[name[6:] or "plain", thing] = value
         return 0
 
 
@@ -157,7 +248,7 @@ def outcomes(scenario: Scenario) -> Counter[Outcome]:
     """
     threads = [[(operation.name, operation.operands[0]) for operation in thread]
                for thread in scenario.threads]
-    return Counter(_ends(Machine(threads, [-1] * len(threads))))
+    return Counter(_ends(Machine(threads, [-1] * len(threads), detects=True)))
 
 
 def _ends(machine: Machine) -> Iterator[Outcome]:

@@ -9,16 +9,16 @@ import pytest
 from cleanrace import Scenario, Target, run, search
 
 
-def verdicts(target: Target, *threads: str) -> Counter[str]:
-    return Counter(r.verdict for r in micro.every_run(target, micro.program(*threads)))
+def verdicts(target: Target, *threads: str, **options: bool) -> Counter[str]:
+    return Counter(r.verdict for r in micro.every_run(target, micro.program(*threads), **options))
 
 
 def test_two_locks_in_two_orders_can_deadlock(target: Target) -> None:
     threads = ("lock 0; lock 1; unlock 1; unlock 0", "lock 1; lock 0; unlock 0; unlock 1")
     scenario = micro.program(*threads)
-    found = verdicts(target, *threads)
+    found = verdicts(target, *threads, detect=False)
     assert set(found) == {"ok", "deadlock"}
-    stuck = [r for r in micro.every_run(target, scenario) if r.verdict == "deadlock"]
+    stuck = [r for r in micro.every_run(target, scenario, detect=False) if r.verdict == "deadlock"]
     assert {frozenset((e.thread, e.kind) for e in micro.accesses(r)) for r in stuck} == {
         frozenset({(0, "lock"), (1, "lock")})}
     assert len({r.interleaving for r in stuck}) == 1
@@ -30,8 +30,8 @@ def test_two_locks_in_one_order_cannot_deadlock(target: Target) -> None:
 
 
 def test_a_lock_taken_twice_is_a_deadlock(target: Target) -> None:
-    assert verdicts(target, "lock 0; lock 0") == {"deadlock": 1}
-    assert set(verdicts(target, "lock 0; lock 0", "store 1")) == {"deadlock"}
+    assert verdicts(target, "lock 0; lock 0", detect=False) == {"deadlock": 1}
+    assert set(verdicts(target, "lock 0; lock 0", "store 1", detect=False)) == {"deadlock"}
 
 
 def test_a_lock_that_nobody_releases_is_a_deadlock_for_the_others(target: Target) -> None:
@@ -39,7 +39,7 @@ def test_a_lock_that_nobody_releases_is_a_deadlock_for_the_others(target: Target
 
 
 def test_a_deadlocked_run_has_no_violation_before_its_last_event(target: Target) -> None:
-    result = run(target, micro.program("store 0; lock 0; lock 0"))
+    result = run(target, micro.program("store 0; lock 0; lock 0"), detect=False)
     assert result.verdicts == {"deadlock"}
     assert result.violation == result.cause == result.trace[-1]
 
@@ -132,7 +132,7 @@ def test_a_stopped_run_leaves_nothing_to_the_next(target: Target) -> None:
 def test_a_search_counts_what_its_runs_would(target: Target) -> None:
     scenario = micro.program("free 0; alloc 0", "load 0; lock 0; lock 1", "lock 1; lock 0")
     for policy in ("random", "uniform"):
-        met = search(target, scenario, schedules=500, policy=policy, seed=5, first=17)
+        met = search(target, scenario, schedules=500, policy=policy, seed=5, first=17, detect=True)
         runs = [run(target, scenario, policy=policy, seed=5, schedule=17 + n) for n in range(500)]
         counted = Counter(name for result in runs for name in result.verdicts)
         assert met.violations == counted

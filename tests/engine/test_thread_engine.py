@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Real threads: what they meet is chance, that rounds end and say no nonsense is not."""
 
+import re
+import subprocess
+
 import micro
 import pytest
 
@@ -82,3 +85,27 @@ def test_the_engines_do_not_disturb_each_other(target: Target) -> None:
     for number, result in enumerate(expected):
         run(target, micro.program("lock 0; lock 0", "store 0"), engine="thread", schedule=number)
         assert run(target, scenario, policy="random", schedule=number) == result
+
+
+def test_no_event_of_a_real_thread_is_lost_or_out_of_place(target: Target) -> None:
+    """Each writes to a buffer of its own; together they are one trace."""
+    scenario = micro.program(*["store 0; load 0; lock 1; unlock 1"] * 8)
+    for number in range(100):
+        trace = run(target, scenario, engine="thread", schedule=number).trace
+        words = [(e.thread, e.kind, e.object) for e in trace if e.kind in ("op-begin", "op-end")]
+        for thread in range(8):
+            own = [(kind, thing) for who, kind, thing in words if who == thread]
+            first = 4 * thread
+            assert own == [(kind, operation) for operation in range(first, first + 4)
+                           for kind in ("op-begin", "op-end")]
+        locks = [e.thread for e in trace if e.kind in ("lock", "unlock")]
+        assert locks[::2] == locks[1::2]
+
+
+def test_the_engine_has_no_lock_that_a_sanitizer_knows(target: Target) -> None:
+    """Such a lock would order what the kernel does not, and hide races from it."""
+    objects = target.module.parent / "objects"
+    named = subprocess.run(["nm", "-u", *objects.glob("*.o")], capture_output=True, text=True,
+                           check=True).stdout
+    assert set(re.findall(r"\b(?:pthread|sem|mtx|cnd)_\w+", named)) == {
+        "pthread_attr_destroy", "pthread_attr_init", "pthread_attr_setstack", "pthread_create"}

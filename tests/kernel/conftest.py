@@ -12,3 +12,9 @@ from cleanrace import Target
 def target(linux: dict[str, Any]) -> Target:
     """The real 5.10 file: what the stubs do is seen through it."""
     return Target(linux)
+
+
+@pytest.fixture(scope="session")
+def control(reference: dict[str, Any]) -> Target:
+    """Our own implementation, in which every property holds."""
+    return Target(reference)

@@ -20,7 +20,7 @@ def test_inode_number_reused_only_after_eviction(target: Target) -> None:
         evicting = None
         lives = 0
         for step in steps:
-            if step.kind == "write" and step.name.endswith("s_inodes[0].i_freeing"):
+            if step.kind == "write-marked" and step.name.endswith("s_inodes[0].i_freeing"):
                 evicting = step.thread
             elif step.kind == "atomic" and step.name.endswith("s_inodes[0].i_freeing"):
                 evicting = None

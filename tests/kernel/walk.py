@@ -81,7 +81,7 @@ def steps(target: Target, result: Result) -> Iterator[Step]:
             readers[name] = now | change if event.kind == "lock-shared" else now - change
         elif event.kind == "sb-new":
             held[umount(event.object)] = event.thread
-        elif event.kind == "write" and where == "page_add" and name.endswith(".mapping"):
+        elif event.kind == "write-marked" and where == "page_add" and name.endswith(".mapping"):
             held[name.removesuffix("mapping") + "lock"] = event.thread
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from cleanrace import Operation, Scenario, Target, run, strategies
+from cleanrace import Operation, Scenario, Target, run, strategies, words
 from cleanrace.model import Model, simulate
 
 FIXED = settings(
@@ -30,7 +30,7 @@ def compare(target: Target, scenario: Scenario) -> Model:
 
 def drawn(draw: random.Random, *, pages: bool) -> Scenario:
     """A scenario of one or two threads; `pages`: it starts by registering and mounting."""
-    kinds = bytes(draw.choice((0, 0, 1, 2, 4, 5, 9)) for _ in range(4))
+    kinds = bytes(draw.choice((0, 0, 1, 2, 4, 5, 9)) for _ in range(words.FILE_SYSTEMS_MAX))
     places = tuple(range(0, 256, 8))
     opcodes = _USUAL
     body = b""

@@ -37,7 +37,11 @@ def test_accesses_of_a_registration_and_a_mount_are_named(target_510: Target) ->
     assert ("write", "super_table[0].cleancache_poolid", "__cleancache_init_fs") in named
     assert ("unlock", "super_table[0].s_umount", "filesystem_mount") in named
     assert ("lock", "sb_lock", "iterate_supers") in named
-    assert all(names.function_line(event.pc) != "?:0" for event in accesses)
+    # Only the backends are outside of the kernel's code; their words say what they touch.
+    outside = {names.object(event.object) for event in accesses
+               if names.function_line(event.pc) == "?:0"}
+    assert outside
+    assert all(name.startswith(("backend_words.", "judged_")) for name in outside)
     assert not [event for event in accesses if names.object(event.object).startswith("cr_")]
 
 

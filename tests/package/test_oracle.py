@@ -28,6 +28,8 @@ SCRIPTS = (
     "delete a 0; write a 0 0; unmount a",
     "reclaim a 0 0; reclaim a 0 1; read a 0 1",
 )
+#: Those that the oracle can notice; the others break rules of locks and memory.
+PLANTED = words.PLANTED[: words.PLANTED.index("early-put")]
 KINDS = ("local", "local", "local handles", "shared uuid 1", "shared uuid 2 handles", "none")
 
 
@@ -57,7 +59,7 @@ def test_both_oracles_agree_on_thousands_of_random_traces(target_510: Target, se
     met: Counter[str] = Counter()
     for number in range(1_500):
         scenario = drawn(draw)
-        planted = draw.sample(words.PLANTED, k=draw.choice((0, 1, 1, 1, 2)))
+        planted = draw.sample(PLANTED, k=draw.choice((0, 1, 1, 1, 2)))
         result = run(
             target_510,
             scenario,

@@ -235,7 +235,7 @@ def test_two_module_files_are_two_targets_side_by_side(target_510: Target, tmp_p
         ({"tape": "0"}, "tape='0': expected a bytes"),
         ({"tape": bytes(32_769)}, "tape has 32769 bytes: expected 32768 at most"),
         ({"engine": "fibre"}, "engine='fibre': expected one of fiber, thread"),
-        ({"policy": "pct"}, "policy='pct': expected one of tape, random, uniform"),
+        ({"policy": "dfs"}, "policy='dfs': expected one of tape, random, uniform"),
         ({"planted": ["e"]}, "planted='e': expected one of a, b, c, d, weak-cmpxchg"),
         ({"planted": "a"}, "planted='a': expected a collection of names"),
         ({"judged": ["bad"]}, "judged='bad': expected one of ok, init-missing"),

@@ -17,7 +17,7 @@ FIXED = settings(deadline=None, derandomize=True, suppress_health_check=[HealthC
 def test_a_scenario_comes_back_from_its_bytes(scenario: Scenario) -> None:
     data = scenario.to_bytes()
     assert Scenario.from_bytes(data) == scenario
-    assert len(data) == 8 + 2 * sum(map(len, scenario.threads))
+    assert len(data) == 10 + 2 * sum(map(len, scenario.threads))
 
 
 @FIXED
@@ -43,7 +43,8 @@ def test_no_bytes_are_one_local_file_system_and_no_thread() -> None:
 
 
 def test_a_known_input_is_read_bit_by_bit() -> None:
-    data = bytes((0b1_0110_1 & 0b1111, 0b101, 5, 3, 0b1_0101, 0xFF, 0xFF, 66, 11, 0b001_10_000))
+    head = (0b1_0110_1 & 0b1111, 0b101, 7, 3, 0b1_0101, 0xFF, 0xFF, 0xFF, 0xFF, 66)
+    data = bytes((*head, 11, 0b01_110_000))
     scenario = Scenario.from_bytes(data)
     assert scenario == Scenario(
         (FileSystem("local"), FileSystem("shared", handles=True, uuid=2)),
@@ -57,12 +58,12 @@ def test_a_known_input_is_read_bit_by_bit() -> None:
 def test_a_truncated_input_is_filled_with_zeros() -> None:
     whole = Scenario((FileSystem("shared"),), ((Operation("register", (0,)),) * 3,)).to_bytes()
     assert whole.endswith(b"\0\0")
-    for length in range(9, len(whole) + 1):
+    for length in range(11, len(whole) + 1):
         assert Scenario.from_bytes(whole[:length]).to_bytes() == whole
 
 
 def test_page_operations_on_twins_and_empty_threads_are_dropped() -> None:
-    twins = bytes((0, 0, 1, 1, 1, 0, 0, 3))
+    twins = bytes((0, 0, 1, 1, 1, 0, 0, 0, 0, 3))
     listed = bytes((5, 0, 1, 3, 5, 3))
     assert Scenario.from_bytes(twins + listed).threads == ((Operation("mount", (0,)),),)
 

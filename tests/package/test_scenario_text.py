@@ -158,7 +158,7 @@ def test_the_longest_tape_fits_into_a_file(tmp_path: Path) -> None:
             8,
             "file system 0 shares its uuid with another one",
         ),
-        (SHORT + "fs b none\nfs c none\nfs d none\nfs e none\n", 7, 1, "too many file systems"),
+        (SHORT + "".join(f"fs {x} none\n" for x in "bcdefg"), 9, 1, "too many file systems"),
         (SHORT + "micro\n", 4, 1, "a micro scenario has no file systems"),
         ("cleanrace 1\nmicro\ncapacity 1\n", 3, 1, "a micro scenario has no capacity"),
         (SHORT + "micro yes\n", 4, 7, "expected the end of the line"),

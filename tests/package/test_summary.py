@@ -39,7 +39,7 @@ def test_registers_of_another_size_are_refused() -> None:
 
 
 def test_merging_summaries_adds_counts_and_keeps_the_first() -> None:
-    one = Summary(10, 100, 5, 2.0, {"deadlock": 1}, {"deadlock": 7}, {"put": 3}, registers("ab"))
+    one = Summary(10, 100, 5, 2.0, {"deadlock": 1}, {"deadlock": 7}, {"put": 3}, registers("ab"), 9)
     two = Summary(
         30,
         50,
@@ -49,6 +49,7 @@ def test_merging_summaries_adds_counts_and_keeps_the_first() -> None:
         {"deadlock": 3, "pool-leak": 9},
         {"put": 1},
         registers("bc"),
+        11,
     )
     total = Summary.merged((one, two))
     assert total == Summary(
@@ -60,6 +61,7 @@ def test_merging_summaries_adds_counts_and_keeps_the_first() -> None:
         {"deadlock": 7, "pool-leak": 9},
         {"put": 4},
         registers("abc"),
+        11,
     )
     assert total.schedules_per_second == 10
     assert round(total.interleavings) == 3

@@ -23,17 +23,20 @@ MAY_INCLUDE = (
     ("csrc/kernel/kshim.h", {"engine.h", "atomic.h", "lock.h", "memory.h", "trace.h", "planted.h",
                              "scenario.h"}),
     ("csrc/kernel/*", {"kernel/", "engine.h", "trace.h", "backend.h", "ops.def", "api.h"}),
-    ("csrc/engine/policy_*.c", {"policy.h", "random.h"}),
+    ("csrc/engine/policy_*.c", {"policy.h", "profile.h", "random.h"}),
     ("csrc/engine/*", {"engine/", "api.h", "verdict.h", "events.def"}),
     ("csrc/check/oracle.*", {"oracle.h", "trace.h", "verdict.h"}),
     ("csrc/check/verdict.h", {"verdicts.def"}),
-    ("csrc/check/backend.*", {"backend.h", "engine.h", "trace.h", "kshim.h"}),
+    ("csrc/check/backend.*", {"backend.h", "engine.h", "judged.h", "trace.h", "kshim.h"}),
     ("csrc/reference/*", set()),
     ("csrc/scenario.*", {"scenario.h", "api.h", "ops.def"}),
     ("csrc/words.c", {"api.h", "*.def"}),
     ("csrc/main.c", {"api.h", "random.h"}),
     ("csrc/api.h", set()),
+    ("csrc/run.h", {"api.h", "oracle.h"}),
+    ("csrc/hashes.*", {"hashes.h"}),
     ("csrc/run.c", {"*"}),
+    ("csrc/exploring.c", {"*"}),
 )
 KERNEL_SIDE = ("csrc/kernel/*", "csrc/reference/*", "csrc/check/backend.*")
 

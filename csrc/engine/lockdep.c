@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Held locks as sets of bits, and the order of locks as its transitive
+ * closure: whoever takes L while holding H says "H before L", and it is wrong
+ * if a chain of such sayings already leads from L to H. That is the kernel's
+ * rule for rwsems, too: a reader may have to wait behind a writer who waits.
+ *
+ * The edge is made when the lock was got, not when it was asked for: where the
+ * run really deadlocks, that is the verdict.
+ */
+#include "lockdep.h"
+
+#include <string.h>
+
+#include "core.h"
+#include "memory.h"
+#include "watch.h"
+
+#define LOCKDEP_UNKNOWN	LOCKDEP_LOCKS
+
+struct lockdep_number {
+	uint64_t stamp;
+	uint8_t number;
+};
+
+struct lockdep lockdep;
+
+static struct lockdep_number lockdep_numbers[MEMORY_MAX / MEMORY_GRAIN];
+static uint64_t lockdep_after[LOCKDEP_LOCKS];	/* directly taken while this one was held */
+static uint64_t lockdep_reach[LOCKDEP_LOCKS];	/* its closure */
+
+static uint64_t lockdep_bit(unsigned int number)
+{
+	return (uint64_t)1 << number;
+}
+
+void lockdep_reset(void)
+{
+	memset(lockdep.held, 0, sizeof(lockdep.held));
+	memset(lockdep.shared, 0, sizeof(lockdep.shared));
+	lockdep.spinning = 0;
+	lockdep.sections = 0;
+	memset(lockdep_after, 0, lockdep.used * sizeof(lockdep_after[0]));
+	memset(lockdep_reach, 0, lockdep.used * sizeof(lockdep_reach[0]));
+	lockdep.used = 0;
+}
+
+static unsigned int lockdep_find(uintptr_t offset)
+{
+	struct lockdep_number *entry = &lockdep_numbers[offset / MEMORY_GRAIN];
+	uint64_t stamp = watch_stamp(offset);
+
+	if (entry->stamp == stamp)
+		return entry->number;
+	if (lockdep.used == LOCKDEP_LOCKS)
+		return LOCKDEP_UNKNOWN;
+	entry->stamp = stamp;
+	entry->number = (uint8_t)lockdep.used++;
+	lockdep.offset[entry->number] = (uint16_t)(offset / MEMORY_GRAIN);
+	if (memory_is_section(offset))
+		lockdep.sections |= lockdep_bit(entry->number);
+	return entry->number;
+}
+
+void lockdep_sleeps(void)
+{
+	if (engine.detects && lockdep.held[engine.current] & lockdep.spinning)
+		engine_stop(VERDICT_SLEEP_IN_ATOMIC);
+}
+
+void lockdep_wants(uintptr_t offset, enum lock_mode mode)
+{
+	unsigned int number = lockdep_find(offset);
+
+	if (!engine.detects || number == LOCKDEP_UNKNOWN)
+		return;
+	if (lockdep.held[engine.current] & lockdep_bit(number))
+		engine_stop(VERDICT_RECURSIVE_LOCK);
+	if (mode != LOCK_SPIN)
+		lockdep_sleeps();
+}
+
+/* False: it closes a cycle. */
+static bool lockdep_order(unsigned int before, unsigned int after)
+{
+	uint64_t more = lockdep_reach[after] | lockdep_bit(after);
+	unsigned int i;
+
+	if (lockdep_after[before] & lockdep_bit(after))
+		return true;
+	if (lockdep_reach[after] & lockdep_bit(before))
+		return false;
+	lockdep_after[before] |= lockdep_bit(after);
+	for (i = 0; i < lockdep.used; i++)
+		if (i == before || lockdep_reach[i] & lockdep_bit(before))
+			lockdep_reach[i] |= more;
+	return true;
+}
+
+void lockdep_takes(uintptr_t offset, enum lock_mode mode, enum lockdep_way way)
+{
+	uint64_t *held = &lockdep.held[engine.current], before;
+	unsigned int number = lockdep_find(offset);
+
+	if (number == LOCKDEP_UNKNOWN)
+		return;
+	if (engine.detects && *held & lockdep_bit(number))
+		engine_stop(VERDICT_RECURSIVE_LOCK);
+	if (way == LOCKDEP_WAITED && engine.detects)
+		for (before = *held; before; before &= before - 1)
+			if (!lockdep_order((unsigned int)__builtin_ctzll(before), number))
+				engine_stop(VERDICT_LOCK_ORDER);
+	*held |= lockdep_bit(number);
+	if (mode == LOCK_READ)
+		lockdep.shared[engine.current] |= lockdep_bit(number);
+	if (mode == LOCK_SPIN)
+		lockdep.spinning |= lockdep_bit(number);
+}
+
+void lockdep_leaves(uintptr_t offset)
+{
+	unsigned int number = lockdep_find(offset);
+
+	if (number == LOCKDEP_UNKNOWN)
+		return;
+	if (engine.detects && !(lockdep.held[engine.current] & lockdep_bit(number)))
+		engine_stop(VERDICT_LOCK_MISUSE);
+	lockdep.held[engine.current] &= ~lockdep_bit(number);
+	lockdep.shared[engine.current] &= ~lockdep_bit(number);
+}
+
+void lockdep_ends(void)
+{
+	if (engine.detects && lockdep.held[engine.current])
+		engine_stop(VERDICT_LOCK_MISUSE);
+}
+
+bool lockdep_holds(uintptr_t offset, bool writes)
+{
+	unsigned int number = lockdep_find(offset);
+
+	if (number == LOCKDEP_UNKNOWN)
+		return true;
+	if (writes && lockdep.shared[engine.current] & lockdep_bit(number))
+		return false;
+	return lockdep.held[engine.current] & lockdep_bit(number);
+}
+
+void lockdep_forget(unsigned int object)
+{
+	unsigned int i, thread;
+
+	for (i = 0; i < lockdep.used; i++) {
+		if (memory_object[lockdep.offset[i] * MEMORY_GRAIN / MEMORY_UNIT] != object)
+			continue;
+		for (thread = 0; thread < CR_THREADS_MAX; thread++) {
+			lockdep.held[thread] &= ~lockdep_bit(i);
+			lockdep.shared[thread] &= ~lockdep_bit(i);
+		}
+	}
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The rules of locks, judged without waiting for what breaking them leads to:
+ * no lock is taken by a thread that holds it, nobody sleeps under a spinlock,
+ * locks are taken in one order, and a lock goes where it came from.
+ *
+ * A lock is an instance: the word at an offset, during one life of the object
+ * that it is part of. At most LOCKDEP_LOCKS of them are known per run; more are
+ * not judged, and count as held by everybody, so that none is accused wrongly.
+ * Who holds what is kept in every run that is observed, verdicts are for runs
+ * that detect. Only for the fiber engine.
+ */
+#ifndef ENGINE_LOCKDEP_H
+#define ENGINE_LOCKDEP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api.h"
+#include "lock.h"
+
+#define LOCKDEP_LOCKS	64
+
+/* Locks are bits of these sets, by the order in which the run met them. */
+struct lockdep {
+	uint64_t held[CR_THREADS_MAX];
+	uint64_t shared[CR_THREADS_MAX];	/* those of them that are held for reading */
+	uint64_t spinning;			/* spinlocks */
+	uint64_t sections;			/* see memory_is_section() */
+	uint16_t offset[LOCKDEP_LOCKS];		/* in units of a place */
+	unsigned int used;
+};
+
+extern struct lockdep lockdep;
+
+/* How a lock came to be held. */
+enum lockdep_way {
+	LOCKDEP_WAITED,
+	LOCKDEP_TRIED,		/* could not have blocked, so that no order is broken */
+	LOCKDEP_BORN,		/* nobody else could see it */
+};
+
+void lockdep_reset(void);
+/* The running thread is about to wait for it. */
+void lockdep_wants(uintptr_t offset, enum lock_mode mode);
+void lockdep_takes(uintptr_t offset, enum lock_mode mode, enum lockdep_way way);
+void lockdep_leaves(uintptr_t offset);
+/* The running thread may be put to sleep here. */
+void lockdep_sleeps(void);
+/* The running thread's operation is over. */
+void lockdep_ends(void);
+bool lockdep_holds(uintptr_t offset, bool writes);
+/* An object that holds locks was freed. */
+void lockdep_forget(unsigned int object);
+
+#endif

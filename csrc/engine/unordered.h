@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Finds plain accesses that the points of a reduced run do not order, so that
+ * they have to be points themselves.
+ *
+ * Points order like volatile variables: of two that conflict the earlier one
+ * comes before the later one, as do the words of locks, and fields that a
+ * spinlock guards. A plain access that conflicts with an access of another
+ * thread, and is ordered with it by nothing of that, was made part of a step
+ * without right. Places are numbered as in places.h.
+ */
+#ifndef ENGINE_UNORDERED_H
+#define ENGINE_UNORDERED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define UNORDERED_MAX	32
+
+/* The plain accesses that were found in this run, as offsets into the kernel's text. */
+struct unordered_met {
+	unsigned int count;
+	uint32_t pc[UNORDERED_MAX];
+};
+extern struct unordered_met unordered_met;
+
+void unordered_reset(void);
+/* An access that orders: a point, a release, a guarded field. */
+void unordered_point(unsigned int place, bool writes);
+/* One that does not; `section`: the section lock that is held, or 0. */
+void unordered_plain(unsigned int place, bool writes, uint32_t pc, unsigned int section);
+
+#endif

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Hands an access to everyone who looks on. */
+#include "watch.h"
+
+#include "core.h"
+#include "interleaving.h"
+#include "lockdep.h"
+#include "places.h"
+#include "race.h"
+#include "unordered.h"
+#include "tsan.h"
+
+uint8_t watch_tried[MEMORY_MAX / MEMORY_GRAIN];
+bool watch_tried_more;
+uint8_t watch_promoted[WATCH_TEXT_MAX / 8];
+uint32_t watch_lives[MEMORY_OBJECTS_MAX + 1];
+
+bool watch_promote(uint32_t pc)
+{
+	uint8_t *byte = &watch_promoted[pc / 8 % sizeof(watch_promoted)];
+	uint8_t bit = (uint8_t)(1u << pc % 8);
+
+	if (*byte & bit)
+		return false;
+	*byte |= bit;
+	return true;
+}
+
+void watch_reset(void)
+{
+	lockdep_reset();
+	race_met.judged = false;
+	if (engine.detects)
+		race_reset();
+	if (engine.explores && engine.reduced)
+		unordered_reset();
+}
+
+void watch_life(uintptr_t offset, bool changes)
+{
+	if (changes)
+		tsan_life(offset, memory_state[offset / MEMORY_UNIT] == MEMORY_FREED);
+	if (!engine.observes)
+		return;
+	if (engine.explores)
+		places_life(offset, changes);
+	if (!changes || engine.kind != CR_ENGINE_FIBER)
+		return;
+	if (engine.detects)
+		race_life(offset);
+	watch_lives[memory_object[offset / MEMORY_UNIT]]++;
+	lockdep_forget(memory_object[offset / MEMORY_UNIT]);
+}
+
+void watch_acquired(uintptr_t offset)
+{
+	tsan_acquired(offset);
+	if (engine.detects)
+		race_acquire(offset);
+}
+
+/* What only its lock's holder may touch; freed memory has a verdict of its own. */
+static void watch_guarded(uintptr_t offset, enum event_kind kind)
+{
+	unsigned int guard = memory_guard_of[offset / MEMORY_GRAIN];
+
+	if (guard && guard != MEMORY_SECTION &&
+	    !lockdep_holds(memory_guards[guard], trace_kind_writes(kind)))
+		engine_stop(VERDICT_UNGUARDED);
+}
+
+static void watch_detect(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
+{
+	/* An atomic step that frees its own word has been checked when it began. */
+	if (memory_state[offset / MEMORY_UNIT] != MEMORY_USABLE && kind != EVENT_ATOMIC)
+		return;
+	watch_guarded(offset, kind);
+	race_access(offset, bytes, kind, pc);
+}
+
+void watch_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
+{
+	if (engine.count_pairs && engine.kind == CR_ENGINE_FIBER)
+		interleaving_pair(engine.current, offset, pc);
+	if (engine.explores)
+		places_access(offset, bytes, kind, pc);
+	if (engine.trace_full)
+		trace_access(kind, (int)offset, bytes, pc, engine.enabled);
+	/* Last, since it may end the run. */
+	if (engine.detects)
+		watch_detect(offset, bytes, kind, pc);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Who looks at single accesses: the full trace, a fuzzer's pairs, the explorer's
+ * footprints and the detectors. One call, made only while any of them is on.
+ * Also the set of promoted accesses, at which a reduced run has a point.
+ */
+#ifndef ENGINE_WATCH_H
+#define ENGINE_WATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "interleaving.h"
+#include "memory.h"
+#include "trace.h"
+
+#define WATCH_TEXT_MAX	131072	/* bytes of the kernel's code */
+
+extern uint8_t watch_promoted[WATCH_TEXT_MAX / 8];
+
+/* An access that happens now, at an offset into the kernel's data and code. */
+void watch_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc);
+
+/*
+ * Part of the step that happens now: the object at that offset begins or ends
+ * its life, or is only asked whether it lives.
+ */
+void watch_life(uintptr_t offset, bool changes);
+
+/* How often each object began or ended its life while somebody looked on. */
+extern uint32_t watch_lives[MEMORY_OBJECTS_MAX + 1];
+
+/* Names the run and the life of whatever is at that offset. */
+static inline uint64_t watch_stamp(uintptr_t offset)
+{
+	return interleaving_stamp << 32 | watch_lives[memory_object[offset / MEMORY_UNIT]];
+}
+
+/* A run begins. */
+void watch_reset(void);
+
+/* A wait for the word at that offset to be 0 is over. */
+void watch_acquired(uintptr_t offset);
+
+/* Whether an access by that instruction is a point of a reduced run. */
+static inline bool watch_is_point(enum event_kind kind, uint32_t pc)
+{
+	return (kind != EVENT_READ && kind != EVENT_WRITE) ||
+	       watch_promoted[pc / 8 % sizeof(watch_promoted)] >> pc % 8 & 1;
+}
+
+/* True: it was not promoted before. */
+bool watch_promote(uint32_t pc);
+
+/*
+ * Locks that somebody tried, or asked whether they are held. For those a
+ * release does not move left over what others do: it is a point as well.
+ */
+extern uint8_t watch_tried[MEMORY_MAX / MEMORY_GRAIN];
+extern bool watch_tried_more;	/* since this was last set to false */
+
+static inline void watch_try(uintptr_t offset)
+{
+	if (watch_tried[offset / MEMORY_GRAIN])
+		return;
+	watch_tried[offset / MEMORY_GRAIN] = 1;
+	watch_tried_more = true;
+}
+
+#endif

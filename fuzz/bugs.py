@@ -1,0 +1,468 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How soon each policy finds what is known to be wrong: planted bugs and findings.
+
+A bug is a case of the corpus that expects a verdict. It is looked for from many seeds, each until
+it is found or the cap is met, so what stands in the tables is how many schedules a search needs.
+What a mix of policies needs follows from what each of them needs: it has found a bug when the
+first of them has.
+
+Beside them stands the thread engine with a limit of time, and what Burckhardt's bound promises of
+pct (cleanrace.pct).
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+import cleanrace
+from cleanrace import Case, Scenario, Target, pct, words
+from fuzz import corpus, store
+
+POLICIES = ("random", "uniform", "pct-1", "pct-2", "pct-3", "pct", "surw")
+FORMAT = 1
+SEEDS = 100
+ABLATION_SEEDS = 30
+CAP = 20_000  # schedules of one search
+VAIN_MAX = 10  # searches in vain from the first seeds on, after which no more are made
+THREAD_SEEDS = 5
+THREAD_SECONDS = 1.0  # of one search by the thread engine
+SHARE = 0.95
+# Verdicts that only a run that detects has: real threads show none of them.
+DETECTED = frozenset(
+    name for name, group in words.VERDICTS.items() if group in ("rule", "race")
+) | {"lock-misuse"}
+PROMOTION_SECONDS = 0.5
+
+# Shares of the schedules: what the ablation compares, each as {(policy, points): share}.
+Mix = Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bug:
+    """A case that expects a verdict. name: its file's. detect: only detectors show it."""
+
+    name: str
+    case: Case
+
+    @property
+    def detect(self) -> bool:
+        """Whether only a run that detects shows it."""
+        return self.case.expect in DETECTED
+
+    def options(self) -> dict[str, Any]:
+        """What run() and search() are asked for besides the policy."""
+        return {
+            "planted": tuple(sorted(self.case.broken)),
+            "judged": (self.case.expect,),
+            "steps_max": self.case.steps_max,
+        }
+
+
+@dataclass(kw_only=True)
+class Cell:
+    """One policy on one bug.
+
+    schedules: per seed the number until the bug was found, None: not within the cap. ran, seconds:
+    all schedules and their time. steps: of a schedule, as the policy's profile says, or 0.
+    """
+
+    policy: str
+    points: str
+    schedules: list[int | None] = field(default_factory=list)
+    ran: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+
+    @property
+    def missed(self) -> int:
+        """Seeds that did not find it."""
+        return self.schedules.count(None)
+
+    def quantile(self, share: float) -> int | None:
+        """So many schedules were enough for that share of the seeds; None: the cap was not."""
+        ordered = sorted(math.inf if n is None else n for n in self.schedules)
+        found = ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+        return None if found == math.inf else int(found)
+
+    @property
+    def schedule_seconds(self) -> float:
+        """Of one schedule."""
+        return self.seconds / max(1, self.ran)
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One bug, with every policy; thread: seconds per seed, None where it was not found."""
+
+    bug: Bug
+    cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
+    thread: list[float | None] | None = None
+
+    @property
+    def trivial(self) -> bool:
+        """Whether the very first schedule shows it, whatever the policy."""
+        return all(set(cell.schedules) == {1} for cell in self.cells.values())
+
+
+def listed(target: Target) -> list[Bug]:
+    """Every case with a verdict that two threads bring about, or that a detector gives."""
+    bugs = []
+    for path in corpus.paths(corpus.FOLDERS[:1]):
+        case = Case.read(path)
+        group = words.VERDICTS[case.expect]
+        raced = len(case.scenario.threads) > 1
+        if corpus.applies(case, target) and group != "none" and (raced or _planted_detector(case)):
+            bugs.append(Bug(name=path.stem, case=case))
+    return bugs
+
+
+def _planted_detector(case: Case) -> bool:
+    return bool(case.broken) and words.VERDICTS[case.expect] in ("rule", "race", "engine")
+
+
+def promoted(target: Target, scenario: Scenario, **options: Any) -> tuple[int, ...]:
+    """The accesses that a run with reduced points needs, as an exploration finds them."""
+    now = cleanrace.explore(target, scenario, seconds=PROMOTION_SECONDS, **options)
+    return now.promoted
+
+
+def look(target: Target, bug: Bug, cell: Cell, *, seeds: Iterable[int], cap: int) -> None:
+    """Look for the bug from each seed until it is found.
+
+    A policy that misses it from each of the first seeds is taken to miss it from all.
+    """
+    for seed in seeds:
+        if len(cell.schedules) >= VAIN_MAX and cell.missed == len(cell.schedules):
+            cell.schedules.append(None)
+            continue
+        begin = time.process_time()
+        met = cleanrace.search(
+            target,
+            bug.case.scenario,
+            schedules=cap,
+            seed=seed,
+            policy=cell.policy,
+            points=cell.points,
+            detect=bug.detect,
+            stop_on=(bug.case.expect,),
+            **bug.options(),
+        )
+        cell.seconds += time.process_time() - begin
+        cell.ran += met.schedules
+        cell.steps = max(cell.steps, met.steps_profiled)
+        cell.schedules.append(met.schedules if met.violations.get(bug.case.expect) else None)
+
+
+def look_by_threads(target: Target, bug: Bug, *, seeds: int, seconds: float) -> list[float | None]:
+    """Seconds until real threads met the bug, per seed; None: not within so many."""
+    found: list[float | None] = []
+    for seed in range(seeds):
+        met = cleanrace.search(
+            target,
+            bug.case.scenario,
+            schedules=10**9,
+            seconds=seconds,
+            seed=seed,
+            engine="thread",
+            stop_on=(bug.case.expect,),
+            **bug.options(),
+        )
+        found.append(met.seconds if met.violations.get(bug.case.expect) else None)
+    return found
+
+
+def run(
+    target: Target,
+    bugs: Sequence[Bug],
+    *,
+    seeds: int = SEEDS,
+    cap: int = CAP,
+    points: Sequence[str] = ("all",),
+    policies: Sequence[str] = POLICIES,
+    thread_seeds: int = THREAD_SEEDS,
+    show: Callable[[str], None] | None = None,
+) -> list[Row]:
+    """Every policy on every bug."""
+    rows = []
+    for number, bug in enumerate(bugs):
+        if show is not None:
+            show(f"{bug.name} ({number + 1} of {len(bugs)})")
+        row = Row(bug=bug)
+        if "sync" in points:
+            target.promote(promoted(target, bug.case.scenario, **bug.options()))
+        for policy in policies:
+            for where in points:
+                cell = row.cells[policy, where] = Cell(policy=policy, points=where)
+                look(target, bug, cell, seeds=range(seeds), cap=cap)
+        if thread_seeds and not bug.detect:
+            row.thread = look_by_threads(target, bug, seeds=thread_seeds, seconds=THREAD_SECONDS)
+        rows.append(row)
+    return rows
+
+
+# The ablation: policies alone, and mixes of them.
+
+
+def _even(*slices: tuple[str, str]) -> Mix:
+    return dict.fromkeys(slices, 1 / len(slices))
+
+
+MIXES: Mapping[str, Mix] = {
+    "random, surw": _even(("random", "all"), ("surw", "all")),
+    "random, pct-3": _even(("random", "all"), ("pct-3", "all")),
+    "surw, pct-3": _even(("surw", "all"), ("pct-3", "all")),
+    "random, surw, pct-3": _even(("random", "all"), ("surw", "all"), ("pct-3", "all")),
+    "surw sync, pct-3": _even(("surw", "sync"), ("pct-3", "all")),
+}
+
+
+@dataclass(kw_only=True)
+class Score:
+    """One line of the ablation, over all bugs that do not show at once.
+
+    schedules: geometric mean of the medians. seconds: geometric mean of the mean times to find.
+    worst, worst_seconds: the bug that took longest. missed: searches that did not find theirs.
+    """
+
+    name: str
+    schedules: float
+    seconds: float
+    worst: str
+    worst_seconds: float
+    missed: int
+
+
+def score(rows: Sequence[Row], name: str, mix: Mix, *, cap: int = CAP) -> Score:
+    """What a mix needs: the first of its policies to find a bug has found it.
+
+    A policy with share w has made its n-th schedule when the mix has made n / w of them. A search
+    in vain counts as one that ended at the cap.
+    """
+    medians, means = [], {}
+    missed = 0
+    for row in rows:
+        cells = [(row.cells[key], share) for key, share in mix.items()]
+        one = sum(share * cell.schedule_seconds for cell, share in cells)
+        found = [_first(cells, at) for at in range(len(cells[0][0].schedules))]
+        missed += sum(n > cap for n in found)
+        counted = [min(n, cap) for n in found]
+        medians.append(median(counted))
+        means[row.bug.name] = one * sum(counted) / len(counted)
+    worst = max(means, key=lambda bug: means[bug])
+    return Score(
+        name=name,
+        schedules=_geometric(medians),
+        seconds=_geometric(means.values()),
+        worst=worst,
+        worst_seconds=means[worst],
+        missed=missed,
+    )
+
+
+def _first(cells: Sequence[tuple[Cell, float]], seed: int) -> float:
+    """The schedule of the mix that finds the bug first."""
+    found = [(cell.schedules[seed], share) for cell, share in cells]
+    return min((math.ceil(n / share) for n, share in found if n is not None), default=math.inf)
+
+
+def _geometric(values: Iterable[float]) -> float:
+    logs = [math.log(max(value, 1e-12)) for value in values]
+    return math.exp(sum(logs) / len(logs))
+
+
+def scores(rows: Sequence[Row], *, cap: int = CAP) -> list[Score]:
+    """Every policy alone with each sort of points, then the mixes."""
+    hard = [row for row in rows if not row.trivial]
+    if not hard:
+        return []
+    alone = [
+        score(hard, f"{policy}{' sync' if points == 'sync' else ''}", {(policy, points): 1.0},
+              cap=cap)
+        for policy, points in hard[0].cells
+    ]  # fmt: skip
+    known = set(hard[0].cells)
+    mixed = [score(hard, name, mix, cap=cap) for name, mix in MIXES.items() if set(mix) <= known]
+    return alone + mixed
+
+
+# What people see, and what programs do.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the command line asked for; seeds: None for the default of either table."""
+
+    seeds: int | None = None
+    cap: int = CAP
+    ablation: bool = False
+
+    @property
+    def searches(self) -> int:
+        """Seeds per policy and bug."""
+        return self.seeds or (ABLATION_SEEDS if self.ablation else SEEDS)
+
+
+def print_bugs(
+    console: Console,
+    target: Target,
+    wanted: Wanted,
+    path: Path | None,
+    *,
+    command: list[str],
+    show: Callable[[str], None] | None = None,
+) -> None:
+    """Search, and print either table; OSError if the file cannot be written."""
+    rows = run(
+        target,
+        listed(target),
+        seeds=wanted.searches,
+        cap=wanted.cap,
+        points=("all", "sync") if wanted.ablation else ("all",),
+        thread_seeds=0 if wanted.ablation else THREAD_SEEDS,
+        show=show,
+    )
+    table = ablation_markdown if wanted.ablation else markdown
+    for line in table(rows, seeds=wanted.searches, cap=wanted.cap):
+        console.print(Text(line), soft_wrap=True)
+    if path is not None:
+        said = {
+            "format": FORMAT,
+            "command": command,
+            "target": {"name": target.name, "build_id": target.build_id},
+            "seeds": wanted.searches,
+            **to_json(rows, cap=wanted.cap),
+        }
+        store.write(path, json.dumps(said, indent=2) + "\n")
+
+
+def promise(row: Row) -> tuple[str, int] | None:
+    """The lowest depth whose pct found the bug from every seed, and what its bound asks for.
+
+    That is how many schedules make it 95 % probable that a bug of that depth was met.
+    """
+    for depth in range(1, pct.DEPTH_MAX + 1):
+        cell = row.cells.get((f"pct-{depth}", "all"))
+        if cell is None or cell.missed or not cell.steps:
+            continue
+        threads = len(row.bug.case.scenario.threads)
+        one = pct.met(threads=threads, steps=cell.steps, depth=depth)
+        return cell.policy, 1 if one >= 1 else math.ceil(math.log(1 - SHARE) / math.log1p(-one))
+    return None
+
+
+def markdown(rows: Sequence[Row], *, seeds: int, cap: int) -> Iterator[str]:
+    """The table of bugs, ready for README.md."""
+    hard = [row for row in rows if not row.trivial]
+    policies = [policy for policy, points in rows[0].cells if points == "all"] if rows else []
+    yield (
+        f"Schedules until found, median / 95 % over {seeds} seeds; > {cap:,} is the cap of a"
+        f" search, and {VAIN_MAX} in vain from the first seeds on count for all. *Bound*: what"
+        " cleanrace.pct asks for, for 95 %, of the lowest depth that finds it. *Threads*: the"
+        " thread engine, median of the seeds that found it."
+    )
+    yield ""
+    yield f"| bug | verdict | {' | '.join(policies)} | bound | threads |"
+    yield f"|---|---|{'---|' * (len(policies) + 2)}"
+    for row in hard:
+        cells = [_cell(row.cells[policy, "all"], cap) for policy in policies]
+        bound = promise(row)
+        said = "" if bound is None else f"{bound[1]:,} ({bound[0]})"
+        name, verdict = row.bug.name, row.bug.case.expect
+        yield f"| {name} | {verdict} | {' | '.join(cells)} | {said} | {_threads(row)} |"
+    at_once = [row.bug.name for row in rows if row.trivial]
+    if at_once:
+        yield ""
+        yield f"Found by the first schedule, whatever the policy: {', '.join(at_once)}."
+
+
+def _cell(cell: Cell, cap: int) -> str:
+    shown = [
+        f"> {cap:,}" if n is None else f"{n:,}" for n in (cell.quantile(0.5), cell.quantile(SHARE))
+    ]
+    if shown[0] == shown[1]:
+        return shown[0]
+    return " / ".join(shown)
+
+
+def _threads(row: Row) -> str:
+    if row.thread is None:
+        return "cannot"
+    found = [seconds for seconds in row.thread if seconds is not None]
+    if not found:
+        return f"> {THREAD_SECONDS:.0f} s"
+    share = "" if len(found) == len(row.thread) else f" ({len(found)} of {len(row.thread)})"
+    return f"{median(found):.2g} s{share}"
+
+
+def ablation_markdown(rows: Sequence[Row], *, seeds: int, cap: int) -> Iterator[str]:
+    """The table of policies and mixes, ready for README.md."""
+    hard = [row for row in rows if not row.trivial]
+    yield (
+        f"{len(hard)} bugs, {seeds} seeds each, at most {cap:,} schedules; means are geometric, and"
+        " a search in vain counts as one that ended at the cap."
+    )
+    yield ""
+    yield "| policies | schedules | time to find | slowest bug | its time | in vain |"
+    yield "|---|---|---|---|---|---|"
+    for one in scores(rows, cap=cap):
+        yield (
+            f"| {one.name} | {one.schedules:,.0f} | {1000 * one.seconds:.2f} ms | {one.worst} |"
+            f" {1000 * one.worst_seconds:,.1f} ms | {one.missed} |"
+        )
+
+
+def to_json(rows: Sequence[Row], *, cap: int) -> dict[str, Any]:
+    """Both tables, with every seed."""
+    return {
+        "cap": cap,
+        "bugs": [_row(row, cap) for row in rows],
+        "ablation": [vars(one) for one in scores(rows, cap=cap)],
+    }
+
+
+def _row(row: Row, cap: int) -> dict[str, Any]:
+    case, bound = row.bug.case, promise(row)
+    return {
+        "bug": row.bug.name,
+        "planted": sorted(case.broken),
+        "verdict": case.expect,
+        "threads": len(case.scenario.threads),
+        "detect": row.bug.detect,
+        "policies": [_policy(row, cell, cap) for cell in row.cells.values()],
+        "bound": None if bound is None else {"policy": bound[0], "schedules": bound[1]},
+        "thread_engine": None
+        if row.thread is None
+        else {"seconds_max": THREAD_SECONDS, "seconds": row.thread},
+    }
+
+
+def _policy(row: Row, cell: Cell, cap: int) -> dict[str, Any]:
+    """One cell; of pct, also the greatest probability of a bug of its depth being missed."""
+    missed: float | None = None
+    depth = cell.policy.removeprefix("pct-")
+    if depth.isdigit() and cell.steps:
+        missed = pct.missed(
+            threads=len(row.bug.case.scenario.threads),
+            steps=cell.steps,
+            depth=int(depth),
+            schedules=cell.quantile(SHARE) or cap,
+        )
+    return {
+        "policy": cell.policy,
+        "points": cell.points,
+        "median": cell.quantile(0.5),
+        "share_95": cell.quantile(SHARE),
+        "missed": cell.missed,
+        "schedules": cell.schedules,
+        "seconds_per_schedule": cell.schedule_seconds,
+        "steps_profiled": cell.steps,
+        "probability_missed_after_95": missed,
+    }

@@ -1,0 +1,544 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The verb `explore`: every schedule of one scenario, in as many processes as asked for.
+
+Each process takes its part of the subtrees. Accesses that turn out to race become decision points
+in all of them: where one part met some that another one did not, all begin again with them. What
+was promoted is kept in the cache folder beside the checkpoints, per build of a target.
+"""
+
+import hashlib
+import json
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+import build
+import cleanrace
+from cleanrace import Case, Target, words
+from fuzz import minimise, places, racetable, replaying, store
+from fuzz.exploring import COUNTS
+from fuzz.pool import Member, Pool
+from fuzz.report import say
+
+SPLIT = 6  # depth of the subtrees that processes share out
+LISTEN_SECONDS = 0.1
+RACES_SHOWN = 20
+
+# Called some ten times a second with a line about where it is.
+Show = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user asked for. seconds: at most, None without limit."""
+
+    policy: str = "dpor"
+    bound: int | None = None
+    points: str = "sync"
+    jobs: int = 1
+    seconds: float | None = None
+    resume: bool = False
+    findings: Path = store.FINDINGS
+
+
+class Kept(NamedTuple):
+    """Where a tape is kept, and the file of the corpus that is about the same fault."""
+
+    path: Path
+    known: Path | None
+
+
+@dataclass
+class Part:
+    """One process's part, and what it said last."""
+
+    explored: dict[str, Any] = field(default_factory=dict)
+    states: list[int] = field(default_factory=list)
+    kept: bool = False
+    died: str = ""
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What the parts found together.
+
+    simplest: verdict -> (preemptions, tape). classes: None where parts may share some. seconds: on
+    the wall; worked: of all parts, without starting their processes.
+    """
+
+    done: bool
+    counts: dict[str, int]
+    classes: int | None
+    approximate: bool
+    promoted: list[int]
+    violations: dict[str, int]
+    simplest: dict[str, tuple[int, bytes]]
+    marks: dict[str, int]
+    races: list[dict[str, Any]]
+    seconds: float
+    worked: float
+    interrupted: bool = False
+    kept: bool = False
+    broken: str = ""
+
+
+def folder(target: Target) -> Path:
+    """Where what is known about a build of a target is kept."""
+    return build.cache_folder() / "explored" / target.build_id
+
+
+def read_promoted(target: Target) -> list[int]:
+    """Accesses promoted in earlier explorations of this build; none if that cannot be read."""
+    try:
+        promoted = json.loads((folder(target) / "promoted.json").read_text())
+    except (FileNotFoundError, ValueError):
+        promoted = []
+    fits = isinstance(promoted, list) and all(isinstance(pc, int) and pc >= 0 for pc in promoted)
+    return promoted if fits else []
+
+
+def write_promoted(target: Target, promoted: list[int]) -> None:
+    """Remember promoted accesses, together with those known already."""
+    every = sorted({*read_promoted(target), *promoted})
+    store.write(folder(target) / "promoted.json", json.dumps(every) + "\n")
+
+
+class Exploring:
+    """One exploration of a case; run() returns its outcome, also after an interrupt."""
+
+    def __init__(self, target: Target, case: Case, options: Options, show: Show) -> None:
+        self.target = target
+        self.case = case
+        self.options = options
+        self.show = show
+        self.how: dict[str, Any] = {
+            "policy": options.policy,
+            "bound": options.bound,
+            "points": options.points,
+            "planted": [name for name in words.PLANTED if name in case.broken],
+            "steps_max": case.steps_max,
+            "parts": options.jobs,
+            "split": SPLIT if options.jobs > 1 else 0,
+        }
+        key = json.dumps([self.case.scenario.to_bytes().hex(), self.how], sort_keys=True)
+        name = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self.folder = folder(target) / name
+        self.begin = time.monotonic()
+        self.before = 0.0  # seconds spent before the checkpoint
+        self.parts: dict[Member, Part] = {}
+
+    def run(self) -> Outcome:
+        """Explore until everything is done, the time is over or an interrupt."""
+        promoted = read_promoted(self.target) if self.options.points == "sync" else []
+        resume = self.options.resume and self._read_checkpoint()
+        if isinstance(resume, dict):
+            promoted, self.before = resume["promoted"], resume["seconds"]
+        before = signal.signal(signal.SIGTERM, interrupt)
+        try:
+            while True:
+                outcome = self._round(promoted, resume=bool(resume))
+                if not outcome.done or all(
+                    part.explored["promoted"] == outcome.promoted for part in self.parts.values()
+                ):
+                    break
+                promoted, resume = outcome.promoted, False
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        if outcome.done:
+            self._forget_checkpoint()
+        if self.options.points == "sync":
+            write_promoted(self.target, outcome.promoted)
+        return outcome
+
+    def _round(self, promoted: list[int], *, resume: bool) -> Outcome:
+        """All parts from that set of promoted accesses on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        meta = {"promoted": promoted, "seconds": self.before}
+        store.write(self.folder / "exploration.json", json.dumps(meta) + "\n")
+        self.parts = {}
+        interrupted = False
+        with Pool(self._heard) as pool:
+            try:
+                self._work(pool, promoted, resume=resume)
+            except KeyboardInterrupt:
+                interrupted = True
+                pool.stop()
+        outcome = self._sum(promoted)
+        outcome.interrupted = interrupted
+        outcome.broken = next(filter(None, (part.died for part in self.parts.values())), "")
+        meta["seconds"] = outcome.seconds
+        store.write(self.folder / "exploration.json", json.dumps(meta) + "\n")
+        return outcome
+
+    def _work(self, pool: Pool, promoted: list[int], *, resume: bool) -> None:
+        seconds = self.options.seconds
+        deadline = float("inf") if seconds is None else self.begin + seconds
+        for part in range(self.options.jobs):
+            job = {
+                "target": self.target.info,
+                "deadline": deadline,
+                "scenario": self.case.scenario.to_bytes().hex(),
+                "how": self.how | {"part": part, "promoted": promoted},
+                "checkpoint": str(self.folder / f"part-{part}"),
+                "resume": resume,
+            }
+            self.parts[pool.start("explore", job)] = Part()
+        while pool.running:
+            pool.listen(LISTEN_SECONDS)
+            self.show(self._line())
+
+    def _heard(self, member: Member, message: dict[str, Any]) -> None:
+        part = self.parts.get(member)
+        if part is None:
+            return
+        if message.get("ended") and not member.done and not member.stopped:
+            part.died = member.obituary()
+        if "explored" not in message:
+            return
+        part.explored = message["explored"]
+        if "states" in message:
+            part.states = message["states"]
+            part.kept = message["kept"]
+
+    def _line(self) -> str:
+        """Where it is, the most important first, since a narrow terminal cuts it."""
+        explored = [part.explored for part in self.parts.values() if part.explored]
+        executions = sum(one["executions"] for one in explored)
+        blocked = sum(one["blocked"] for one in explored)
+        met = {name for one in explored for name in one["violations"]}
+        spent = time.monotonic() - self.begin
+        line = f"exploring: {executions:,} executions, {blocked:,} given up, {spent:.0f} s"
+        return f"{line}; {', '.join(sorted(met))}" if met else line
+
+    def _sum(self, promoted: list[int]) -> Outcome:
+        """The parts together; a part that never said anything counts nothing."""
+        parts = [part for part in self.parts.values() if part.explored]
+        explored = [part.explored for part in parts]
+        counts = {name: sum(one[name] for one in explored) for name in COUNTS}
+        for name in ("restarts", "depth_max", "preemptions_max"):
+            counts[name] = max((one[name] for one in explored), default=0)
+        states = {state for part in parts for state in part.states}
+        counts["states"] = len(states)
+        exact = self.options.jobs == 1 or self.options.policy == "dpor"
+        simplest: dict[str, tuple[int, bytes]] = {}
+        for one in explored:
+            for verdict, (preemptions, tape) in one["simplest"].items():
+                found = (preemptions, bytes.fromhex(tape))
+                simplest[verdict] = min(simplest.get(verdict, found), found, key=_simple)
+        return Outcome(
+            done=len(parts) == self.options.jobs and all(one["done"] for one in explored),
+            counts=counts,
+            classes=counts["classes"] if exact else None,
+            approximate=any(one["approximate"] for one in explored),
+            promoted=sorted({*promoted, *(pc for one in explored for pc in one["promoted"])}),
+            violations=_added(one["violations"] for one in explored),
+            simplest=simplest,
+            marks=_added(one["marks"] for one in explored),
+            races=merged_races(race for one in explored for race in one["races"]),
+            seconds=self.before + time.monotonic() - self.begin,
+            worked=sum(one["seconds"] for one in explored),
+            kept=bool(parts) and all(part.kept for part in parts),
+        )
+
+    def _read_checkpoint(self) -> dict[str, Any]:
+        """What an interrupted run left; NoCheckpoint if there is nothing to go on from."""
+        try:
+            found = json.loads((self.folder / "exploration.json").read_text())
+        except (FileNotFoundError, ValueError):
+            found = None
+        if not isinstance(found, dict) or not list(self.folder.glob("part-*")):
+            raise NoCheckpoint(
+                "--resume: no checkpoint of this scenario with these options and this build"
+                f" {self.target.build_id} in {self.folder.parent}, leave --resume out"
+            )
+        return found
+
+    def _forget_checkpoint(self) -> None:
+        for path in self.folder.iterdir():
+            path.unlink()
+        self.folder.rmdir()
+
+
+class NoCheckpoint(places.Unwritable):
+    """There is nothing to resume."""
+
+
+def _simple(found: tuple[int, bytes]) -> tuple[int, int, bytes]:
+    return found[0], len(found[1]), found[1]
+
+
+def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, count in one.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def merged_races(races: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each pair of accesses once, in the order of the code."""
+    total: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for race in races:
+        key = (*race["pc"], *race["kind"])
+        if key in total:
+            total[key] = total[key] | {"count": total[key]["count"] + race["count"]}
+        else:
+            total[key] = race
+    return [total[key] for key in sorted(total)]
+
+
+def interrupt(_number: int, _frame: object) -> None:
+    """The handler of SIGTERM while workers run: as if it had been Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def report(
+    out: Console,
+    target: Target,
+    outcome: Outcome,
+    *,
+    path: Path,
+    case: Case,
+    options: Options,
+    json_file: Path | None = None,
+) -> int:
+    """Print what there is, and return the exit status."""
+    if not outcome.counts["executions"] and not outcome.interrupted:
+        outcome.broken = outcome.broken or "nothing was executed"
+    title = f": {case.title}" if case.title else ""
+    say(out, f"{store.shown(path)}{title}")
+    planted = f", planted bug {', '.join(sorted(case.broken))}" if case.broken else ""
+    say(out, f"on {target.name} {target.version}, build {target.build_id}{planted}")
+    print_outcome(out, options, outcome)
+    files = {
+        verdict: keep(target, case, verdict, tape, options.findings)
+        for verdict, (_, tape) in sorted(outcome.simplest.items())
+        if verdict not in store.LIMITS
+    }
+    show_violations(out, target, case, outcome, files)
+    if not outcome.done:
+        say(out, where_it_stopped(path, options, outcome), style="bold yellow")
+    if json_file is not None:
+        found = {"file": str(path), **to_json(target, case, options, outcome, files)}
+        store.write(json_file, json.dumps(found, indent=2) + "\n")
+    return status(outcome)
+
+
+def status(outcome: Outcome) -> int:
+    """The exit status."""
+    if outcome.broken or store.LIMITS & outcome.violations.keys():
+        return 3
+    if outcome.violations:
+        return 1
+    if outcome.interrupted:
+        return 130
+    return 0 if outcome.done else 3
+
+
+def print_outcome(out: Console, options: Options, outcome: Outcome) -> None:
+    """The counts, and what they are counts of."""
+    counts = outcome.counts
+    if options.points == "all":
+        points = "every access"
+    else:
+        points = f"synchronisation and {len(outcome.promoted)} accesses that race"
+    rate = counts["executions"] / outcome.worked if outcome.worked else 0.0
+    what = "one per happens-before class" if options.policy == "dpor" else "one per interleaving"
+    classes = f"at most {counts['classes']:,}"
+    if outcome.classes is not None:
+        classes = f"{outcome.classes:,}"
+    rows = [
+        ("executions", f"{counts['executions']:,} complete ones ({what})"),
+        ("given up", f"{counts['blocked']:,}, since all that could go on was explored elsewhere"),
+        ("classes", f"{classes} distinct happens-before classes"),
+        ("final states", f"{counts['states']:,} distinct ones"),
+        ("bound", reached(options, outcome)),
+        ("points", points),
+        ("steps", f"{counts['depth_max']:,} in the longest execution"),
+        ("time", f"{outcome.seconds:.2f} s; {rate:,.0f} executions/s per core"),
+    ]
+    for name, value in rows:
+        say(out, f"  {name:13}{value}")
+    if outcome.approximate:
+        say(out, "  a table was too small: the counts are lower bounds", style="bold yellow")
+    if outcome.broken:
+        say(out, f"HARNESS FAILED: {outcome.broken}", style="bold red")
+
+
+def reached(options: Options, outcome: Outcome) -> str:
+    """Which part of all interleavings was explored."""
+    most = f"{outcome.counts['preemptions_max']} preemptions at most in one"
+    if not outcome.done:
+        return f"not exhausted; {most}"
+    if options.bound is not None:
+        return f"all interleavings with at most {options.bound} preemptions"
+    return f"all interleavings ({most})"
+
+
+def show_violations(
+    out: Console, target: Target, case: Case, outcome: Outcome, files: dict[str, Kept]
+) -> None:
+    """Each verdict with the race table of its simplest execution; races apart."""
+    sentences = target.table("verdicts")
+    total = outcome.counts["executions"]
+    for verdict, count in sorted(outcome.violations.items()):
+        preemptions, tape = outcome.simplest[verdict]
+        out.print()
+        say(
+            out,
+            f"{verdict}: in {count:,} of {total:,} executions, the simplest with"
+            f" {preemptions} preemptions",
+            style="bold red",
+        )
+        if verdict in store.LIMITS:
+            say(out, f"{sentences[verdict][1]}: report it", style="bold red")
+            continue
+        result = cleanrace.run(target, case.scenario, tape, judged=(verdict,), **_options(case))
+        replaying.show_race(out, result, case.scenario, target)
+        path, known = files[verdict]
+        say(out, f"to see it again: python fuzz/run.py replay {store.shown(path)}")
+        if known is not None:
+            say(out, f"known: {store.shown(known)}")
+    if not outcome.violations and outcome.done:
+        what = "every judged property held in all of them"
+        say(out, f"no violation: {what}", style="bold green")
+    elif not outcome.violations:
+        say(out, "no violation so far")
+    print_races(out, target, outcome.races)
+
+
+def print_races(out: Console, target: Target, races: list[dict[str, Any]]) -> None:
+    """Pairs of accesses in no order: no violation by themselves."""
+    if not races:
+        return
+    names = [race_to_names(target, race) for race in races]
+    fresh = [race for race in names if not race["documented"]]
+    out.print()
+    say(out, f"data races: {len(fresh)}, and {len(names) - len(fresh)} that are documented")
+    for race in fresh[:RACES_SHOWN]:
+        first, second = race["accesses"]
+        say(out, f"  {first} / {second} on {race['object']}")
+    if len(fresh) > RACES_SHOWN:
+        say(out, f"  and {len(fresh) - RACES_SHOWN} more, see 'python fuzz/run.py races'")
+
+
+def race_to_names(target: Target, race: dict[str, Any]) -> dict[str, Any]:
+    """A race as people read it."""
+    target.names.load(race["pc"])
+    return {
+        "accesses": [
+            f"{target.names.function_line(pc)} {racetable.VERBS.get(kind, kind)}"
+            for pc, kind in zip(race["pc"], race["kind"], strict=True)
+        ],
+        "object": target.names.object(race["object"]),
+        "documented": race["documented"],
+    }
+
+
+def _options(case: Case) -> dict[str, Any]:
+    planted = tuple(name for name in words.PLANTED if name in case.broken)
+    return {"planted": planted, "steps_max": case.steps_max}
+
+
+def keep(target: Target, case: Case, verdict: str, tape: bytes, findings: Path) -> Kept:
+    """Save the simplest execution with a verdict."""
+    finding = store.examine(target, case.scenario, verdict, tape=tape, **_options(case))
+    finding = minimise.shorten(target, finding)
+    result = cleanrace.run(target, case.scenario, finding.tape, judged=(verdict,), **_options(case))
+    switches = racetable.switches(result, target)
+    path = store.folder_of(findings, target, case.broken) / store.file_name(finding)
+    store.keep(path, store.to_case(target, finding, switches=switches))
+    return Kept(path, store.read_known(target, planted=case.broken).get(finding.signature))
+
+
+def where_it_stopped(path: Path, options: Options, outcome: Outcome) -> str:
+    """How to go on."""
+    why = "interrupted" if outcome.interrupted else "the time is over"
+    if outcome.broken:
+        why = "failed"
+    if not outcome.kept:
+        return f"{why}; there is no checkpoint, since the exploration is too large for one"
+    more = ["--resume"]
+    if options.policy != "dpor":
+        more.append(f"--policy {options.policy}")
+    if options.bound is not None:
+        more.append(f"--bound {options.bound}")
+    if options.points != "sync":
+        more.append(f"--points {options.points}")
+    if options.jobs != 1:
+        more.append(f"--jobs {options.jobs}")
+    return f"{why}; to go on: python fuzz/run.py explore {store.shown(path)} {' '.join(more)}"
+
+
+def to_json(
+    target: Target, case: Case, options: Options, outcome: Outcome, files: dict[str, Kept]
+) -> dict[str, Any]:
+    """Everything as JSON."""
+    target.names.load(outcome.promoted)
+    return {
+        "target": identity(target),
+        "scenario": case.scenario.to_text(),
+        "planted": sorted(case.broken),
+        "policy": options.policy,
+        "preemptions_bound": options.bound,
+        "points": options.points,
+        "done": outcome.done,
+        **outcome.counts,
+        "classes": outcome.classes,
+        "approximate": outcome.approximate,
+        "promoted": [target.names.function_line(pc) for pc in outcome.promoted],
+        "marks": outcome.marks,
+        "violations": {
+            verdict: {
+                "executions": count,
+                "preemptions": outcome.simplest[verdict][0],
+                "tape": list(outcome.simplest[verdict][1]),
+                "replay": str(files[verdict].path) if verdict in files else None,
+            }
+            for verdict, count in sorted(outcome.violations.items())
+        },
+        "races": [race_to_names(target, race) for race in outcome.races],
+        "seconds": round(outcome.seconds, 3),
+        "failed": outcome.broken or None,
+    }
+
+
+def identity(target: Target) -> dict[str, Any]:
+    """Which target this is."""
+    return {
+        "name": target.name,
+        "version": target.version,
+        "sha256": target.sha256,
+        "build_id": target.build_id,
+        "compiler": target.info["compiler"],
+    }
+
+
+@contextmanager
+def shown(out: Console, seconds: float) -> Iterator[Show]:
+    """A line of progress: redrawn on a terminal, every so many seconds elsewhere."""
+    last = time.monotonic()
+
+    def plain(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            out.print(Text(line), soft_wrap=True)
+
+    if not out.is_terminal:
+        yield plain
+        return
+    with Live(console=out, auto_refresh=False, transient=True) as live:
+
+        def redraw(line: str) -> None:
+            live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+
+        yield redraw

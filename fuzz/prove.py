@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The verb `prove`: every interleaving of every scenario within a bound (see fuzz/scenarios.py).
+
+Worker processes take one scenario after the other, the biggest first. Each result is a line in a
+journal in the cache folder, so that whatever ends the run loses the running scenarios at most. What
+is said about a scenario depends on it and on the build alone; so neither the number of processes
+nor an interruption shows in the certificate. A worker that dies is replaced, and its scenarios
+are tried once more.
+
+A violated property does not stop the rest. Afterwards its smallest counterexample is looked
+for among all scenarios that the violating ones cover: the fewest operations, then the fewest
+preemptions, then the shortest tape.
+"""
+
+import hashlib
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cleanrace import Scenario, Simplest, Target
+from fuzz import scenarios, store
+from fuzz.explore import Show, folder, interrupt
+from fuzz.exploring import fewest
+from fuzz.pool import Member, Pool
+
+LISTEN_SECONDS = 0.2
+AHEAD = 3  # scenarios that a worker has been given and not answered
+TRIES = 2  # workers that may die of one scenario
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user asked for. every: also the scenarios that others cover."""
+
+    bound: str = "default"
+    every: bool = False
+    jobs: int = 1
+    seconds: float | None = None
+    resume: bool = False
+
+
+@dataclass(kw_only=True)
+class Counterexample:
+    """The smallest scenario that violates a property, and its simplest schedule."""
+
+    verdict: str
+    scenario: Scenario
+    simplest: Simplest
+
+
+@dataclass(kw_only=True)
+class Proof:
+    """What was proved.
+
+    within: how many scenarios the bound has. results: of the explored ones, in the bound's order.
+    """
+
+    target: Target
+    options: Options
+    within: int
+    wanted: int
+    results: list[Result] = field(default_factory=list)
+    races: list[list[Any]] = field(default_factory=list)
+    counterexamples: dict[str, Counterexample] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether every scenario was exhausted."""
+        return len(self.results) == self.wanted and not self.broken and not self.interrupted
+
+    def violated(self, verdict: str) -> list[Result]:
+        """The results of scenarios with that verdict."""
+        return [result for result in self.results if verdict in result["violations"]]
+
+    @property
+    def verdicts(self) -> list[str]:
+        """Every verdict that some execution has."""
+        return sorted({name for result in self.results for name in result["violations"]})
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        if self.broken or store.LIMITS & set(self.verdicts):
+            return 3
+        if self.verdicts:
+            return 1
+        if self.interrupted:
+            return 130
+        return 0 if self.done else 3
+
+
+class Journal:
+    """Results as they came, a line each; a line that is not whole was lost."""
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.results: dict[str, Result] = {}
+        self.races: set[str] = set()
+        lines = path.read_text().splitlines(keepends=True) if resume and path.exists() else []
+        for line in lines:
+            if line.endswith("\n"):
+                self._remember(json.loads(line))
+        self.file = path.open("w", encoding="utf-8")
+        for line in lines:
+            if line.endswith("\n"):
+                self.file.write(line)
+        self.file.flush()
+
+    def add(self, result: Result) -> None:
+        """One more, written at once."""
+        self._remember(result)
+        self.file.write(json.dumps(result) + "\n")
+        self.file.flush()
+
+    def _remember(self, result: Result) -> None:
+        self.results[result["scenario"]] = result
+        self.races |= {json.dumps(race) for race in result["races"]}
+
+
+class Proving:
+    """One run of `prove`; run() returns what was proved, also after an interrupt."""
+
+    def __init__(self, target: Target, options: Options, show: Show) -> None:
+        self.target = target
+        self.options = options
+        self.show = show
+        self.begin = time.monotonic()
+        show("listing the scenarios")
+        self.rows = scenarios.parse(options.bound)
+        within = scenarios.within(self.rows)
+        chosen = within if options.every else scenarios.uncovered(within)
+        self.shapes = {scenarios.line(scenarios.scenario(shape)): shape for shape in chosen}
+        self.proof = Proof(
+            target=target, options=options, within=len(within), wanted=len(self.shapes)
+        )
+        name = f"{scenarios.name(self.rows)} {options.every}"
+        key = hashlib.sha256(name.encode()).hexdigest()[:16]
+        self.path = folder(target) / f"prove-{key}.jsonl"
+        self.queue: list[str] = []  # the next one last
+        self.given: dict[Member, list[str]] = {}
+        self.deadline = float("inf") if options.seconds is None else self.begin + options.seconds
+        self.tried: Counter[str] = Counter()
+
+    def run(self) -> Proof:
+        """Explore everything, then look for counterexamples."""
+        proof = self.proof
+        self.journal = Journal(self.path, resume=self.options.resume)
+        before = signal.signal(signal.SIGTERM, interrupt)
+        try:
+            with Pool(self._heard) as pool:
+                try:
+                    self._explore(pool, self.shapes)
+                    if not proof.broken and not self._late():
+                        self._counterexamples(pool)
+                except KeyboardInterrupt:
+                    proof.interrupted = True
+        except KeyboardInterrupt:
+            proof.interrupted = True
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            self.journal.file.close()
+        known = self.journal.results
+        proof.results = [known[line] for line in self.shapes if line in known]
+        proof.races = sorted(map(json.loads, self.journal.races))
+        proof.seconds = time.monotonic() - self.begin
+        if not proof.results and not proof.interrupted and not proof.broken:
+            proof.broken.append("nothing was executed")
+        return proof
+
+    def _late(self) -> bool:
+        return time.monotonic() > self.deadline
+
+    def _explore(self, pool: Pool, shapes: dict[str, scenarios.Shape]) -> None:
+        """Have those explored that are not in the journal."""
+
+        def effort(line: str) -> tuple[int, int]:
+            return scenarios.thread_count(shapes[line]), scenarios.size(shapes[line])
+
+        known = self.journal.results
+        self.queue = sorted((line for line in shapes if line not in known), key=effort)
+        while (self.queue or any(self.given.values())) and not self.proof.broken:
+            if self._late():
+                pool.stop()
+                self.given.clear()
+                return
+            self._feed(pool)
+            pool.listen(LISTEN_SECONDS)
+            self.show(self._line())
+
+    def _feed(self, pool: Pool) -> None:
+        """Start the workers that are missing, and give each something to do."""
+        while len(self.given) < self.options.jobs and self.queue:
+            job = {"target": self.target.info, "deadline": float("inf")}
+            self.given[pool.start("prove", job, stay=True)] = []
+        for ahead in range(1, AHEAD + 1):
+            for member, given in self.given.items():
+                if len(given) < ahead and self.queue:
+                    given.append(self.queue.pop())
+                    member.send({"scenario": given[-1]})
+
+    def _heard(self, member: Member, message: dict[str, Any]) -> None:
+        if "proved" in message:
+            result = message["proved"]
+            self.given[member].remove(result["scenario"])
+            self.journal.add(result)
+        elif "broken" in message:
+            self.proof.broken.append(message["broken"])
+        elif message.get("ended") and member in self.given:
+            left = self.given.pop(member)
+            if not member.stopped:
+                self._died(member, left)
+
+    def _died(self, member: Member, left: list[str]) -> None:
+        """What the worker had not answered is tried once more; it was at the first of that."""
+        self.queue += reversed(left)
+        if left:
+            self.tried[left[0]] += 1
+            if self.tried[left[0]] == TRIES:
+                self.proof.broken.append(member.obituary())
+
+    def _line(self) -> str:
+        results = self.journal.results.values()
+        executions = sum(result["executions"] for result in results)
+        met = sorted({name for result in results for name in result["violations"]})
+        left = sum(line not in self.journal.results for line in self.shapes)
+        done = f"{self.proof.wanted - left:,} of {self.proof.wanted:,} scenarios"
+        spent = f"{time.monotonic() - self.begin:.0f} s"
+        line = f"proving: {done}, {executions:,} executions, {spent}"
+        return f"{line}; violated: {', '.join(met)}" if met else line
+
+    def _counterexamples(self, pool: Pool) -> None:
+        """The smallest of each violated property."""
+        self.deadline = float("inf")  # few more scenarios, and the point of it all
+        known = self.journal.results
+        for verdict in sorted({name for line in self.shapes for name in known[line]["violations"]}):
+            if verdict in store.LIMITS:
+                continue
+            self.show(f"looking for the smallest counterexample: {verdict}")
+            violating = (
+                shape for line, shape in self.shapes.items() if verdict in known[line]["violations"]
+            )
+            found = self._smallest(pool, verdict, violating)
+            if found is not None:
+                self.proof.counterexamples[verdict] = found
+
+    def _smallest(
+        self, pool: Pool, verdict: str, violating: Iterable[scenarios.Shape]
+    ) -> Counterexample | None:
+        """The smallest of what they cover, explored from the fewest operations upwards."""
+        covered = scenarios.covered_by(violating)
+        for size in sorted({scenarios.size(shape) for shape in covered}):
+            level = {
+                scenarios.line(scenarios.scenario(shape)): shape
+                for shape in covered
+                if scenarios.size(shape) == size
+            }
+            self._explore(pool, level)
+            if self.proof.broken:
+                return None
+            known = self.journal.results
+            shown = [line for line in level if verdict in known[line]["violations"]]
+            if shown:
+                return self._simplest(verdict, shown)
+        raise store.Broken(f"determinism broken: {verdict} was met and not met again, report it")
+
+    def _simplest(self, verdict: str, lines: Iterable[str]) -> Counterexample:
+        """The simplest schedule of any of these scenarios."""
+        found = []
+        for line in lines:
+            simplest = fewest(self.target, scenarios.from_line(line), verdict)
+            assert simplest is not None, line
+            order = (simplest.preemptions, len(simplest.tape), simplest.tape, line)
+            found.append((order, simplest))
+        (*_, line), simplest = min(found)
+        return Counterexample(
+            verdict=verdict, scenario=scenarios.from_line(line), simplest=simplest
+        )

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `bench` says has every row, counts right, and is about the same schedules everywhere."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cleanrace
+from cleanrace import Case, Scenario, Target
+from fuzz import bench, bugs, mix, premises, store
+from fuzz import run as program
+from fuzz.bugs import Bug, Cell, Row
+
+
+def test_the_bare_limit_runs_the_same_steps(real: Target):
+    scenario = bench.scenario("C3")
+    for points in ("all", "sync"):
+        for policy in bench.SAMPLERS:
+            met = [
+                cleanrace.search(
+                    real, scenario, schedules=500, policy=policy, engine=engine, points=points
+                )
+                for engine in ("fiber", "bare")
+            ]
+            assert met[0].steps == met[1].steps > 0
+            assert met[0].choices == met[1].choices
+            assert any(met[0].registers)
+            assert not any(met[1].registers)
+
+
+def test_the_bare_limit_judges_nothing(real: Target):
+    bug = next(bug for bug in bugs.listed(real) if bug.name == "premise-c")
+    found = {
+        engine: cleanrace.search(
+            real, bug.case.scenario, schedules=2000, engine=engine, planted=("c",), detect=True
+        ).violations
+        for engine in ("fiber", "bare")
+    }
+    assert found["fiber"]["init-missing"] > 0
+    assert found["bare"] == {}
+
+
+def test_configurations_say_what_they_are():
+    assert [bench.title(name) for name in bench.CONFIGURATIONS] == [
+        "register | mount",
+        "register | mount | mount",
+        "register | mount | mount | mount, unmount",
+        "register | register | mount | mount",
+    ]
+    assert len(bench.scenario("C3").file_systems) == 3
+
+
+def test_every_planted_bug_that_threads_bring_about_is_listed(real: Target):
+    listed = {bug.name: bug for bug in bugs.listed(real)}
+    broken = {name for bug in listed.values() for name in bug.case.broken}
+    assert {"a", "b", "c", "d", "weak-cmpxchg", "early-put", "register-mutex"} <= broken
+    verdicts = {bug.case.expect for bug in listed.values()}
+    detectors = {"data-race", "use-after-free", "out-of-bounds", "lock-order", "sleep-in-atomic",
+                 "recursive-lock", "unguarded", "step-limit", "deadlock"}  # fmt: skip
+    assert detectors <= verdicts
+    assert listed["data-race"].detect
+    assert not listed["deadlock"].detect
+
+
+def test_a_bug_is_looked_for_until_it_is_found(real: Target):
+    case = Case.from_text(
+        "cleanrace 1\nexpect use-after-free\nmicro\nthread load 0\nthread free 0\n"
+    )
+    rows = bugs.run(real, [Bug(name="uaf", case=case)], seeds=20, cap=1000, thread_seeds=1)
+    cells = rows[0].cells
+    assert {policy for policy, _ in cells} == set(bugs.POLICIES)
+    for (policy, points), cell in cells.items():
+        assert points == "all"
+        assert cell.missed == 0
+        for seed, found in enumerate(cell.schedules):
+            # The schedule with that number shows it, and none before.
+            alone = cleanrace.search(
+                real, case.scenario, schedules=1000, seed=seed, policy=policy
+            ).first["use-after-free"]
+            assert alone == (found or 0) - 1
+    text = "\n".join(bugs.markdown(rows, seeds=20, cap=1000))
+    assert "| uaf | use-after-free |" in text
+    said = json.loads(json.dumps(bugs.to_json(rows, cap=1000)))
+    assert [policy["policy"] for policy in said["bugs"][0]["policies"]] == list(bugs.POLICIES)
+    depths = {p["policy"]: p["probability_missed_after_95"] for p in said["bugs"][0]["policies"]}
+    assert all((depths[name] is not None) == (name[-1] in "123") for name in depths)
+
+
+def row_of(**cells: list[int | None]) -> Row:
+    case = Case(scenario=Scenario.from_text("cleanrace 1\nmicro\nthread load 0\n"))
+    row = Row(bug=Bug(name="bug", case=case))
+    for policy, schedules in cells.items():
+        ran = sum(n or 100 for n in schedules)
+        row.cells[policy, "all"] = Cell(
+            policy=policy, points="all", schedules=schedules, ran=ran, seconds=ran / 1000
+        )
+    return row
+
+
+def test_quantiles_count_what_was_not_found_as_more_than_the_cap():
+    cell = Cell(policy="random", points="all", schedules=[5, None, 1, 3])
+    assert (cell.quantile(0.5), cell.quantile(0.75), cell.quantile(0.95)) == (3, 5, None)
+    assert cell.missed == 1
+
+
+def test_a_mix_has_found_a_bug_when_one_of_its_policies_has():
+    row = row_of(random=[10, None], surw=[4, 30])
+    half = {("random", "all"): 0.5, ("surw", "all"): 0.5}
+    one = bugs.score([row], "mix", half, cap=100)
+    # Seed 0: surw's 4th is the mix's 8th. Seed 1: its 30th is the 60th. A schedule takes 1 ms.
+    assert one.schedules == pytest.approx(34)
+    assert one.seconds == pytest.approx(0.034)
+    assert one.missed == 0
+    alone = bugs.score([row], "random", {("random", "all"): 1.0}, cap=100)
+    assert (alone.missed, alone.schedules) == (1, pytest.approx(55))
+
+
+@pytest.mark.parametrize("schedules", [0, 1, 7, 3000])
+def test_the_slices_of_a_batch_are_all_of_it(schedules: int):
+    parts = list(mix.parts(mix.DEFAULT, schedules))
+    assert sum(count for _, _, count in parts) == schedules
+    ends = [first + count for _, first, count in parts]
+    assert [first for _, first, _ in parts] == [0, *ends][: len(parts)]
+
+
+def test_the_default_mix_is_whole_and_detects_in_part():
+    assert sum(one.share for one in mix.DEFAULT) == pytest.approx(1)
+    assert len({one.name for one in mix.DEFAULT}) == len(mix.DEFAULT)
+    detecting = sum(one.share for one in mix.DEFAULT if one.detect)
+    assert 0 < detecting < 0.5
+
+
+@pytest.mark.parametrize("policy", sorted({one.policy for one in mix.DEFAULT}))
+def test_what_any_policy_of_the_mix_meets_repeats_from_its_number(real: Target, policy: str):
+    options: dict[str, Any] = {"planted": ("c",), "seed": 5}
+    met = cleanrace.search(
+        real, premises.MAIN, schedules=5000, first=700, policy=policy, **options
+    )
+    schedule = met.first["init-missing"]
+    assert schedule >= 700
+    found = store.examine(
+        real, premises.MAIN, "init-missing", policy=policy, schedule=schedule, **options
+    )
+    assert found == store.Finding.from_json(json.loads(json.dumps(found.to_json())))
+    kept = store.from_case(Case.from_text(store.to_case(real, found).to_text()))
+    assert (kept.policy, kept.seed, kept.schedule) == (policy, 5, schedule)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--time", "0"], "--time 0: expected a number from 1 to 1000000"),
+        (["--bugs", "--ablation"], "--bugs and --ablation exclude each other"),
+        (["--seeds", "3"], "--seeds 3: only --bugs and --ablation search from seeds"),
+        (["--json", "no/such/out.json"], "does not exist"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+):
+    assert program.main(["bench", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert said in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+def expected_rows() -> set[tuple[Any, ...]]:
+    """Configuration, engine, policy, points and detectors of all that is measured."""
+    policies = {(policy, "fiber") for policy in bench.SAMPLERS}
+    policies |= {(policy, "explorer") for policy in bench.EXPLORERS}
+    rows: set[tuple[Any, ...]] = set()
+    for name in bench.CONFIGURATIONS:
+        rows.add((name, "thread", "random", "all", False))
+        for points in bench.POINTS:
+            rows.add((name, "bare", "random", points, False))
+            rows |= {
+                (name, engine, policy, points, detect)
+                for policy, engine in policies
+                for detect in (False, True)
+            }
+    return rows
+
+
+def test_bench_measures_every_row(run: Callable[..., Any], tmp_path: Path):
+    out = tmp_path / "bench.json"
+    done = run("run.py", "bench", "--target", "reference", "--time", "1", "--json", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    said = json.loads(out.read_text())
+    assert said["target"]["name"] == "reference"
+    keys = ("configuration", "engine", "policy", "points", "detect")
+    rows = {tuple(row[key] for key in keys): row for row in said["rows"]}
+    assert set(rows) == expected_rows()
+    assert len(said["rows"]) == len(rows)
+    for row in rows.values():
+        assert row["schedules_per_second"]["best"] >= row["schedules_per_second"]["median"] > 0
+        assert row["points_per_schedule"] > 0
+        assert row["times_bare"] > 0
+    assert all(row["times_bare"] == 1 for key, row in rows.items() if key[1] == "bare")

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The verb `explore`: what it prints, writes and returns, with how many processes whatever."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cleanrace
+from cleanrace import Case, Target
+from fuzz import explore
+from fuzz import run as command_line
+
+ROOT = Path(__file__).resolve().parents[2]
+RACE = "cleanrace 1\nmicro\nthread store 0\nthread store 0\n"
+ABBA = (
+    "cleanrace 1\nmicro\nthread lock 0; lock 1; unlock 1; unlock 0\n"
+    "thread lock 1; lock 0; unlock 0; unlock 1\n"
+)
+FREED = "cleanrace 1\nmicro\nthread load 0\nthread free 0\n"
+UNMOUNT = (
+    "cleanrace 1\nfs a local\nfs b local\nthread register 0\nthread mount a\nthread mount b\n"
+    "thread unmount a\n"
+)
+LONG = (
+    "cleanrace 1\nfs a local\nfs b shared\nfs c shared\nthread register 0\nthread mount a\n"
+    "thread mount b; unmount b\nthread mount c; unmount c\n"
+)
+KEYS = {
+    "file", "target", "scenario", "planted", "policy", "preemptions_bound", "points", "done",
+    "executions", "blocked", "cut", "classes", "states", "restarts", "depth_max",
+    "preemptions_max", "steps", "approximate", "promoted", "marks", "violations", "races",
+    "seconds", "failed",
+}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Callable[[str], Path]:
+    def written(text: str) -> Path:
+        path = tmp_path / "case.litmus"
+        path.write_text(text)
+        return path
+
+    return written
+
+
+def explored(path: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """The exit status and the JSON of a run in this process."""
+    out = path.parent / "out.json"
+    status = command_line.main([
+        "explore", str(path), "--json", str(out), "--findings", str(path.parent / "found"),
+        *arguments,
+    ])
+    return status, json.loads(out.read_text())
+
+
+def test_it_prints_what_was_executed(
+    real: Target, case: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+):
+    status, found = explored(case(UNMOUNT))
+    out = capsys.readouterr().out
+    now = cleanrace.explore(real, Case.from_text(UNMOUNT).scenario)
+    assert status == 0
+    assert set(found) == KEYS
+    assert (found["executions"], found["classes"], found["states"]) == (
+        now.executions, now.classes, now.states)
+    assert found["done"]
+    assert found["target"]["build_id"] == real.build_id
+    assert {real.names.function_line(pc) for pc in now.promoted} <= set(found["promoted"])
+    for word in (f"{now.executions:,} complete ones", "all interleavings", "final states",
+                 "no violation", "given up"):
+        assert word in out
+
+
+def test_two_processes_find_what_one_does(case: Callable[[str], Path]):
+    one, two = (explored(case(LONG), "--jobs", jobs) for jobs in ("1", "2"))
+    assert one[0] == two[0] == 0
+    for name in ("done", "executions", "classes", "states", "violations"):
+        assert one[1][name] == two[1][name], name
+    assert {race["accesses"][0] for race in one[1]["races"]} == {
+        race["accesses"][0] for race in two[1]["races"]}
+
+
+@pytest.mark.parametrize(("text", "verdict"), [(ABBA, "deadlock"), (FREED, "use-after-free")])
+def test_a_violation_comes_with_its_simplest_tape(
+    case: Callable[[str], Path], capsys: pytest.CaptureFixture[str], text: str, verdict: str
+):
+    path = case(text)
+    status, found = explored(path)
+    out = capsys.readouterr().out
+    assert status == 1
+    violation = found["violations"][verdict]
+    assert violation["preemptions"] == 1
+    assert f"{verdict}: in {violation['executions']} of" in out
+    assert command_line.main(["replay", violation["replay"]]) == 1
+    assert "replayed exactly" in capsys.readouterr().out
+
+
+def test_a_data_race_is_listed_and_no_violation(
+    case: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+):
+    status, found = explored(case(RACE))
+    assert (status, found["executions"], found["violations"]) == (0, 2, {})
+    assert len(found["races"]) == 1
+    assert "data races: 1" in capsys.readouterr().out
+
+
+def test_a_planted_bug_is_switched_on(case: Callable[[str], Path]):
+    text = "broken b\nexpect init-missing\nfs a local\nthread register 0\nthread mount a\n"
+    status, found = explored(case(f"cleanrace 1\n{text}"))
+    assert status == 1
+    assert found["planted"] == ["b"]
+    assert found["violations"]
+
+
+def test_a_bound_is_said(case: Callable[[str], Path], capsys: pytest.CaptureFixture[str]):
+    status, found = explored(case(ABBA), "--policy", "dfs", "--bound", "0", "--points", "all")
+    assert (found["executions"], found["preemptions_max"]) == (2, 0)
+    assert "deadlock" not in found["violations"]
+    assert "all interleavings with at most 0 preemptions" in capsys.readouterr().out
+    assert explored(case(ABBA), "--policy", "dfs", "--bound", "1", "--points", "all")[1][
+        "violations"]["deadlock"]["preemptions"] == 1
+    assert status in (0, 1)
+
+
+def test_an_interrupt_leaves_a_checkpoint(
+    real: Target,
+    case: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    path = case(LONG)
+    whole = explored(path)[1]
+    heard = explore.Exploring._heard
+    left: list[dict[str, Any]] = []
+
+    def interrupts(self: explore.Exploring, member: Any, message: dict[str, Any]) -> None:
+        heard(self, member, message)
+        if "explored" in message and not left:
+            left.append(message["explored"])
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explore.Exploring, "_heard", interrupts)
+        status, found = explored(path)
+    assert (status, found["done"], left[0]["done"]) == (130, False, False)
+    assert 0 < found["executions"] < whole["executions"]
+    assert "interrupted; to go on: python fuzz/run.py explore" in capsys.readouterr().out
+    folders = list(explore.folder(real).iterdir())
+    status, found = explored(path, "--resume")
+    assert status == 0
+    for name in ("done", "executions", "classes", "states", "violations"):
+        assert found[name] == whole[name], name
+    assert len(list(explore.folder(real).iterdir())) == len(folders) - 1
+
+
+def test_the_time_ends_it(case: Callable[[str], Path], capsys: pytest.CaptureFixture[str]):
+    status, found = explored(case(LONG), "--time", "0.1")
+    assert (status, found["done"]) == (3, False)
+    assert "the time is over; to go on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["explore"], "FILE"),
+        (["explore", "no-such.litmus"], "no-such.litmus: there is no such scenario file"),
+        (["explore", "CASE", "--policy", "bfs"], "--policy bfs: expected dpor or dfs"),
+        (["explore", "CASE", "--points", "few"], "--points few: expected sync or all"),
+        (["explore", "CASE", "--bound", "1"], "--bound 1: only --policy dfs has a bound"),
+        (["explore", "CASE", "--bound", "x"], "--bound x: expected a whole number"),
+        (["explore", "CASE", "--jobs", "0"], "--jobs 0: expected a whole number"),
+        (["explore", "CASE", "--resume"], "--resume: no checkpoint of this scenario"),
+        (["explore", "CASE", "--json", "no/such/out.json"], "does not exist"),
+        (["explore", "BAD"], "line 1, column 1"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_status_2(
+    case: Callable[[str], Path], capsys: pytest.CaptureFixture[str],
+    arguments: list[str], said: str,
+):
+    path = case("cleanrace 1\nmicro\nthread store 3\n")
+    bad = path.with_name("bad.litmus")
+    bad.write_text("nothing\n")
+    files = {"CASE": str(path), "BAD": str(bad)}
+    assert command_line.main([files.get(word, word) for word in arguments]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_worker_that_dies_is_a_failure_of_the_harness(
+    case: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+):
+    start = explore.Pool.start
+
+    def killed(self: explore.Pool, *arguments: Any, **options: Any) -> Any:
+        member = start(self, *arguments, **options)
+        os.kill(member.process.pid, signal.SIGKILL)
+        return member
+
+    monkeypatch.setattr(explore.Pool, "start", killed)
+    status, found = explored(case(UNMOUNT))
+    assert status == 3
+    assert "SIGKILL" in found["failed"]
