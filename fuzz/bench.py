@@ -233,13 +233,7 @@ def to_json(bench: Bench, *, command: list[str]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "command": command,
-        "target": {
-            "name": target.name,
-            "version": target.version,
-            "sha256": target.sha256,
-            "build_id": target.build_id,
-            "compiler": target.info["compiler"],
-        },
+        "target": report.identity(target),
         "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
         "seconds": bench.seconds,
         "rounds": bench.rounds,

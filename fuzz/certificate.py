@@ -15,9 +15,9 @@ from rich.console import Console
 
 import cleanrace
 from cleanrace import Case, Target
-from fuzz import explore, racetable, scenarios, store
+from fuzz import racetable, scenarios, store
 from fuzz.prove import Counterexample, Proof
-from fuzz.report import say
+from fuzz.report import identity, say
 
 FORMAT = 1
 COLUMNS = ("executions", "classes", "states", "blocked")  # of a scenario, after its text
@@ -68,7 +68,7 @@ def certificate(proof: Proof, files: dict[str, Path]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "again": f"python fuzz/run.py prove --target {target.name} --bound {bound}{every}",
-        "target": explore.identity(target) | {"flags": target.info["flags"]},
+        "target": identity(target) | {"flags": target.info["flags"]},
         "bound": {
             "rows": bound,
             "columns": "registrations/mounts/unmounts/page operations",

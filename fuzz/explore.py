@@ -26,7 +26,7 @@ from cleanrace import Case, Target, words
 from fuzz import minimise, places, racetable, replaying, store
 from fuzz.exploring import COUNTS
 from fuzz.pool import Member, Pool
-from fuzz.report import say
+from fuzz.report import identity, say
 
 SPLIT = 6  # depth of the subtrees that processes share out
 LISTEN_SECONDS = 0.1
@@ -508,17 +508,6 @@ def to_json(
         "races": [race_to_names(target, race) for race in outcome.races],
         "seconds": round(outcome.seconds, 3),
         "failed": outcome.broken or None,
-    }
-
-
-def identity(target: Target) -> dict[str, Any]:
-    """Which target this is."""
-    return {
-        "name": target.name,
-        "version": target.version,
-        "sha256": target.sha256,
-        "build_id": target.build_id,
-        "compiler": target.info["compiler"],
     }
 
 

@@ -270,13 +270,7 @@ def to_json(races: Races, *, command: list[str]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "command": command,
-        "target": {
-            "name": target.name,
-            "version": target.version,
-            "sha256": target.sha256,
-            "build_id": target.build_id,
-            "compiler": target.info["compiler"],
-        },
+        "target": report.identity(target),
         "scenarios": races.scenarios,
         "schedules": races.schedules,
         "seconds": round(races.seconds, 2),

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cleanrace import Target
 from fuzz import store, verdict
 from fuzz.campaign import Found, Report, Row
 
@@ -20,6 +21,17 @@ FORMAT = 1
 # The marks that say whether a registration raced with anything; JSON has them all.
 REGISTRATION = ("registration-met", "registration-waited", "registration-gave-pool")
 WIDE = 70  # columns from which on the table is shown whole
+
+
+def identity(target: Target) -> dict[str, Any]:
+    """Which target this is."""
+    return {
+        "name": target.name,
+        "version": target.version,
+        "sha256": target.sha256,
+        "build_id": target.build_id,
+        "compiler": target.info["compiler"],
+    }
 
 
 def to_json(report: Report, *, command: list[str]) -> dict[str, Any]:
@@ -34,12 +46,8 @@ def to_json(report: Report, *, command: list[str]) -> dict[str, Any]:
         "interrupted": report.interrupted,
         "status": report.status,
         "target": {
-            "name": target.name,
-            "version": target.version,
+            **identity(target),
             "kind": target.info["kind"],
-            "sha256": target.sha256,
-            "build_id": target.build_id,
-            "compiler": target.info["compiler"],
             "notice": target.info.get("notice"),
         },
         "time": options.seconds,
