@@ -7,8 +7,8 @@ P page operations and, where they mount at most twice, 0 or 1 remount, in which
 
 * each registration has a thread of its own and registers a backend of its own;
 * each file system is local, shared or none, and is mounted at least once, possibly again and
-  possibly while it is mounted; keys are inode numbers, ids the smallest free, backends without
-  limit, and no init callback fails;
+  possibly while it is mounted; keys are inode numbers, ids that were given back are used again,
+  backends have no limit, and no init callback fails;
 * shared file systems have equal or different uuids; page operations on those that share
   a uuid are left out, because the decoder has none;
 * page operations are read, write, writeback, reclaim, truncate and delete, on two inodes of two
