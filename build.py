@@ -60,11 +60,12 @@ KNOWN: dict[str, tuple[str, str, dict[str, str]]] = {
 # csrc/kernel, with a decision point at each access, compiled in one way only, because tapes hang on
 # the points the compiler made; `engine`, the rest of csrc, never instrumented; `ours`, where a
 # warning is an error; `foreign`, a kernel's file, which we may not change; `binding`, cffi's file;
-# `asan` and `tsan`, a flavour's engine side (`tsan link`: linker); `bytes`, all for such a kernel.
+# `asan`, `coverage`, `tsan`, a flavour's engine side (`tsan link`: linker); `bytes`, such kernels'.
 # For which compiler: "" both, else "gcc" or "clang" alone.
 FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("all", "", "-std=gnu11", "the kernel's dialect since 5.18; what was written before is in it"),
     ("all", "", "-g", "functions, lines and objects in a trace are named from DWARF"),
+    ("all", "clang", "-gdwarf-4", "addresses of variables stand in their own entries"),
     ("all", "", "-fPIC", "the same objects make the module and the program"),
     ("all", "", "-pthread", "the thread engine"),
     ("all", "", "-fno-lto", "sections of single objects are renamed before linking"),
@@ -75,10 +76,11 @@ FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("all", "", "-DCONFIG_DEBUG_FS=1", "counters are found by their debugfs names"),
     ("all", "", "-DCONFIG_DEBUG_VM=1", "the kernel's own assertions are judged"),
     ("bytes", "", "-DCR_UUID_IS_BYTES=1", "up to 4.12 init_shared_fs takes a char pointer"),
-    ("instrumented", "", "-O1", "pinned: the level decides where decision points are"),
+    ("instrumented", "", "-O1", "the level decides where points are; or CLEANRACE_LEVEL=2"),
     ("instrumented", "", "-fsanitize=thread", "a hook before every access; the hooks are ours"),
     ("instrumented", "gcc", "--param=tsan-distinguish-volatile=1", "tells READ_ONCE, WRITE_ONCE"),
     ("instrumented", "clang", "-mllvm -tsan-distinguish-volatile=1", "the same"),
+    ("instrumented", "clang", "-mllvm -tsan-instrument-read-before-write=1", "as gcc does"),
     ("instrumented", "gcc", "--param=tsan-instrument-func-entry-exit=0", "no shadow stack here"),
     ("instrumented", "clang", "-mllvm -tsan-instrument-func-entry-exit=0", "the same"),
     ("instrumented", "", "-fsanitize-coverage=trace-pc", "the edges that a fuzzer counts"),
@@ -95,6 +97,7 @@ FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("foreign", "", "-Werror=implicit-function-declaration", "names a missing shim at its line"),
     ("binding", "", f"-I{sysconfig.get_path('include')}", "Python.h"),
     ("asan", "", "-fsanitize=address,undefined -fno-sanitize-recover=all", "errors end programs"),
+    ("coverage", "", "--coverage -O0 -fprofile-update=atomic", "each line counts, in threads too"),
     ("tsan", "", "-DCR_TSAN=1", "our hooks pass on what they see to the real ThreadSanitizer"),
     ("tsan link", "", "-fsanitize=thread", "its library; the engine itself is not instrumented"),
 )
@@ -434,6 +437,7 @@ class Plan:
     version: str  # the compiler's
     cflags: tuple[str, ...]
     ldflags: tuple[str, ...]
+    level: str
     folder: Path = Path()
 
     def foreign(self, file: Path) -> bool:
@@ -444,7 +448,7 @@ class Plan:
         compiler = "clang" if "clang" in self.version else "gcc"
         return [*self.cflags, *(flag for kind, only, flags, _ in FLAGS
                                 if kind in ("all", *kinds) and only in ("", compiler)
-                                for flag in flags.split())]
+                                for flag in flags.replace("-O1", f"-O{self.level}").split())]
 
     def command(self, file: Path, flavour: str) -> list[str]:
         """The compiler and its arguments for one C file, except what and whereto."""
@@ -485,18 +489,21 @@ def make_plan(source: Source) -> Plan:
         tuple(word for word in shlex.split(os.environ.get(name, ""))
               if not any(fnmatch.fnmatchcase(word, refused) for refused in FLAGS_REFUSED))
         for name in ("CFLAGS", "LDFLAGS"))
+    level = os.environ.get("CLEANRACE_LEVEL") or "1"
+    if level not in ("1", "2"):
+        raise BuildError(f"CLEANRACE_LEVEL={level}: instrumented code has the level 1 or 2")
     unit, main = source.folder / source.unit, ROOT / "csrc/main.c"
     engine = {file for side in ("", "engine/", "check/") for file in ROOT.glob(f"csrc/{side}*.c")}
     files = {path for path in ROOT.glob("csrc/**/*") if path.is_file()}
     inputs = [source.name, source.version, asked.stdout, sys.version, cffi and cffi.__version__,
-              compiler, cflags, ldflags,
+              compiler, cflags, ldflags, level,
               sorted((named(file), sha256(file))
                      for file in files | {ROOT / "build.py", unit, source.folder / HEADER})]
     build_id = hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
     return Plan(source=source, instrumented=(unit, *sorted(ROOT.glob("csrc/kernel/*.c"))),
                 engine=(*sorted(engine - {main}), main), compiler=compiler,
                 version=asked.stdout.partition("\n")[0], cflags=cflags, ldflags=ldflags,
-                folder=cache_folder() / "builds" / build_id)
+                level=level, folder=cache_folder() / "builds" / build_id)
 
 
 def check_machine(*more: str) -> None:
@@ -645,17 +652,19 @@ def program(target: str | None = None, *, kernel: Path | None = None, flavour: s
     """The program `replay` of a target, plain or in a flavour, which changes the engine side only.
 
     The instrumented objects are the plain build's own, so a tape is valid in each. "asan" is
-    AddressSanitizer and UndefinedBehaviorSanitizer, "tsan" ThreadSanitizer for the thread engine.
+    AddressSanitizer and UndefinedBehaviorSanitizer, "tsan" ThreadSanitizer for the thread engine,
+    "coverage" gcov, whose notes are beside the objects in the folder of that name.
     """
-    if flavour not in ("", "asan", "tsan"):
-        raise BuildError(f"there is no flavour {flavour!r}, only 'asan' and 'tsan'")
+    if flavour not in ("", "asan", "tsan", "coverage"):
+        raise BuildError(f"there is no flavour {flavour!r}, only 'asan', 'tsan' and 'coverage'")
     plain = Path(ensure(target=target, kernel=kernel)["program"])
     final = plain.with_name(f"replay-{flavour}" if flavour else plain.name)
     with explained():
         if not final.exists():
             plan = make_plan(find(target, kernel, lambda *_: None))
             with making(plain.parent, ROOM_BUILD) as new:
-                objects = compile_all(plan, plan.engine, new.parent, lambda *_: None, flavour)
+                (work := new / flavour).mkdir()
+                objects = compile_all(plan, plan.engine, work, lambda *_: None, flavour)
                 sanitize = plan.flags(flavour, f"{flavour} link")
                 kept = sorted(plain.parent.glob("objects/*.o"))[:len(plan.instrumented)]
                 link(plan, new / final.name, *sanitize, *kept, *objects)

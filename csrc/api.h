@@ -20,6 +20,7 @@
 #define CR_INODES		2
 #define CR_PAGES		2
 #define CR_OBJECTS		4
+#define CR_POOLS_MAX		640
 #define CR_SCENARIO_BYTES_MAX	138
 #define CR_TAPE_MAX		32768
 #define CR_STEPS_MAX		30000
@@ -83,7 +84,7 @@ struct cr_event {
 	uint32_t pc;		/* offset into the kernel's text, 0: none */
 	uint8_t thread;
 	uint8_t kind;		/* events.def */
-	uint16_t enabled;	/* accesses: bit set of the enabled threads */
+	uint16_t enabled;	/* full traces: bit set of the threads enabled at that step */
 	int32_t object;
 	int64_t value;
 };
@@ -121,6 +122,16 @@ int cr_run(const struct cr_config *config,
 	   const uint8_t *scenario, size_t scenario_bytes,
 	   const uint8_t *tape, size_t tape_length,
 	   struct cr_result *result);
+
+/*
+ * The same schedule with real threads: threads[n] is the one that ran from
+ * decision n on, as the steps of a full trace say. The thread engine hands over
+ * like that and runs freely past the end; it has no detectors.
+ */
+int cr_run_forced(const struct cr_config *config,
+		  const uint8_t *scenario, size_t scenario_bytes,
+		  const uint8_t *threads, size_t decisions,
+		  struct cr_result *result);
 
 /*
  * Run schedules config->schedule, +1, ... until count are done, nanoseconds_max
@@ -172,7 +183,8 @@ int cr_explore_go_on(uint64_t executions_max, uint64_t nanoseconds_max,
 		     struct cr_explored *explored);
 /*
  * The tape, at every access, of the execution with the fewest preemptions that
- * has that verdict; NULL if none was met. preemptions may be NULL.
+ * has that verdict; of verdict 0, of the last one that stop_on stopped at. NULL
+ * if none was met. preemptions may be NULL.
  */
 const uint8_t *cr_explore_tape(uint32_t verdict, size_t *length, uint32_t *preemptions);
 /* The hashes of the distinct final states, at most max; returns their number. */

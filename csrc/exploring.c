@@ -17,6 +17,7 @@
 #include "run.h"
 #include "scenario.h"
 #include "trace.h"
+#include "trail.h"
 #include "unordered.h"
 #include "watch.h"
 
@@ -72,6 +73,8 @@ static int exploring_configure(void)
 	engine.explores = true;
 	engine.survives = true;
 	engine.recording = false;
+	engine.trace_full = false;
+	engine.classes = false;
 	coverage_edges_on = false;
 	return 0;
 }
@@ -156,7 +159,10 @@ static void exploring_record(void)
 	engine.recording = false;
 }
 
-/* The same execution once more, with its tape: kept if it is the simplest with that verdict. */
+/*
+ * The same execution once more, with its tape: kept if it is the simplest with
+ * that verdict, and as the last one that stopped the exploration.
+ */
 static void exploring_keep(uint32_t verdicts)
 {
 	unsigned int preemptions = explore_preemptions();
@@ -170,6 +176,8 @@ static void exploring_keep(uint32_t verdicts)
 		if (!exploring_tapes[i].met || exploring_tapes[i].preemptions > preemptions)
 			wanted |= 1u << i;
 	}
+	if (verdicts & exploring_stop_on)
+		wanted |= 1u << VERDICT_OK;
 	if (!wanted)
 		return;
 	explore_repeat(exploring_record);
@@ -197,7 +205,7 @@ static void exploring_count(const struct oracle_judgement *judgement)
 	for (set = engine.marks; set; set &= set - 1)
 		met->marks[__builtin_ctz(set)]++;
 	hashes_add(&exploring_classes,
-		   engine.classes ? interleaving_class() : explore_class());
+		   engine.hashes ? interleaving_class() : explore_class());
 	hashes_add(&exploring_states, exploring_state());
 }
 
@@ -209,8 +217,8 @@ static uint32_t exploring_execute(void)
 	uint32_t depth;
 
 	/* With sections of one step, the tree knows the classes by itself. */
-	engine.classes = explore_tree.how.algorithm == CR_EXPLORE_DFS ||
-			 !explore_tree.how.sections;
+	engine.hashes = explore_tree.how.algorithm == CR_EXPLORE_DFS ||
+			!explore_tree.how.sections;
 	run_once(0, exploring_config.judged, &judgement);
 	depth = explore_tree.depth;
 	met->steps += depth;
@@ -420,6 +428,7 @@ int cr_explore_load(const uint8_t *in, size_t length)
 		return -1;
 	exploring_pieces(&bytes);
 	places_reset(true);
+	trail.kept = 0;
 	how.sections = explore_tree.how.sections;
 	exploring_begun = bytes.fits && bytes.at == length &&
 			  !memcmp(&how, &explore_tree.how, sizeof(how));

@@ -29,6 +29,7 @@
 #include "run.h"
 #include "scenario.h"
 #include "trace.h"
+#include "trail.h"
 #include "watch.h"
 
 #define RUN_STEPS_DEFAULT	20000
@@ -78,6 +79,7 @@ int run_configure(const struct cr_config *config)
 	engine.detects = config->detect && engine.kind == CR_ENGINE_FIBER;
 	engine.explores = false;
 	engine.classes = true;
+	engine.hashes = false;
 	engine.survives = false;
 	engine.recording = true;
 	engine.count_pairs = false;
@@ -117,13 +119,15 @@ static void run_judge_race(const struct race_met *met, size_t length, uint32_t j
 void run_once(uint64_t schedule, uint32_t judged, struct oracle_judgement *judgement)
 {
 	const struct cr_event *trace;
+	bool again = trail_begin(engine.explores);
 	size_t length;
 
 	memory_reset();
 	backend_reset();
 	trace_reset();
-	interleaving_reset(scenario.threads);
-	watch_reset();
+	if (!again)
+		interleaving_reset(scenario.threads);
+	watch_reset(again);
 	engine.schedule = schedule;
 	engine.policy->begin(engine.seed, schedule);
 	engine_run(scenario.threads, ops_thread);
@@ -213,6 +217,21 @@ int cr_run(const struct cr_config *config,
 	result->interleaving = interleaving_class();
 	result->digest = run_digest(result->trace, result->trace_length);
 	return 0;
+}
+
+int cr_run_forced(const struct cr_config *config,
+		  const uint8_t *bytes, size_t scenario_bytes,
+		  const uint8_t *threads, size_t decisions,
+		  struct cr_result *result)
+{
+	int answer;
+
+	if (config->engine != CR_ENGINE_THREAD || decisions > CR_STEPS_MAX)
+		return -1;
+	thread_force(threads, decisions);
+	answer = cr_run(config, bytes, scenario_bytes, NULL, 0, result);
+	thread_force(NULL, 0);
+	return answer;
 }
 
 /* HyperLogLog (Flajolet et al. 2007): 12 bits choose a register. */

@@ -19,7 +19,7 @@ from typing import Any
 
 import cleanrace
 from cleanrace import Case, Scenario, Summary, Target
-from fuzz import corpus, premises, store
+from fuzz import corpus, keeping, premises, shelf, store
 from fuzz.pool import Member, Pool
 from fuzz.worker import Own, summary_from_json
 
@@ -28,7 +28,7 @@ from fuzz.worker import Own, summary_from_json
 SHARES = {"random": 0.5, "atheris": 0.32, "hypothesis": 0.18}
 RESERVE_SECONDS = 1.0  # for ending workers and writing the summary
 SPEED_SECONDS = 2.0
-SIMPLIFY_SECONDS = 2.0  # per finding
+MINIMISE_SECONDS = 20.0  # per finding, at most; a short campaign gives less
 LATE_SECONDS = 10.0  # after its deadline a worker hangs
 
 
@@ -41,7 +41,7 @@ class Options:
     seed: int = 1
     engine: str = "fiber"
     planted: tuple[str, ...] = ()
-    findings: Path = store.FINDINGS
+    findings: Path = shelf.FOLDER
 
 
 @dataclass(kw_only=True)
@@ -68,15 +68,17 @@ class Row:
 class Found:
     """A finding as the report lists it.
 
-    methods: all that met it. unsaved: its file's text where that could not be written.
+    path: of its scenario file, on the shelf once it is minimised, until then among those that
+    wait for that. methods: all that met it. unsaved: its text where that could not be written.
     """
 
     finding: store.Finding
     new: bool
     path: Path
-    simplified: bool = False
+    minimised: bool = False
     methods: list[str] = field(default_factory=list)
     unsaved: str | None = None
+    kept: shelf.Entry | None = None
 
 
 @dataclass(kw_only=True)
@@ -95,6 +97,7 @@ class Report:
     pairs: int = 0
     absent: list[str] = field(default_factory=list)  # methods that cannot run on this machine
     broken: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # about files that are not as they should be
     interrupted: bool = False
     seconds: float = 0.0
 
@@ -157,13 +160,19 @@ class Campaign:
         self.report = Report(target=target, options=options)
         if importlib.util.find_spec("atheris") is None:
             self.report.absent.append("atheris")
-        self.known = store.read_known(target, planted=options.planted)
-        self.folder = store.folder_of(options.findings, target, options.planted)
+        roots = dict.fromkeys((shelf.FOLDER, options.findings))
+        self.known: dict[str, Path] = {}
+        for root in roots:
+            known, unreadable = keeping.known(target, planted=options.planted, root=root)
+            self.known |= known
+            self.report.warnings += unreadable
+        self.folder = store.folder_of(options.findings / shelf.PENDING, target, options.planted)
         self.begin = time.monotonic()
         self.deadline = self.begin + options.seconds - min(RESERVE_SECONDS, options.seconds / 10)
         self.waiting: deque[store.Finding] = deque()
-        self.simplifier: Member | None = None
-        self.simplifying = 0
+        self.schedules: dict[str, int] = {}  # signature -> schedules of all until it was met
+        self.minimiser: Member | None = None
+        self.minimising = 0
         self.stats: dict[str, dict[int, dict[str, Any]]] = {}  # method -> worker -> its last
 
     def run(self) -> Report:
@@ -191,6 +200,7 @@ class Campaign:
     def canary(self) -> None:
         """A search that cannot find a planted bug says nothing about the real file."""
         self.show("planted bug", 0.0, self.report)
+        self.take_up()
         hit = premises.canary(self.target)
         self.report.planted = hit
         if not hit.found:
@@ -254,33 +264,52 @@ class Campaign:
                 )
                 pool.stop(late)
 
+    def take_up(self) -> None:
+        """What an earlier campaign met and did not get to minimise is minimised by this one."""
+        for path in sorted(self.folder.glob(f"*{store.SUFFIX}")):
+            try:
+                finding = store.from_case(Case.read(path))
+            except (cleanrace.ScenarioError, OSError) as error:
+                self.report.warnings.append(f"{error}; it was left alone")
+                continue
+            if finding.signature in self.known:
+                path.unlink(missing_ok=True)
+            elif finding.signature not in self.report.found:
+                found = Found(finding=finding, new=True, path=path, methods=["left over"])
+                self.report.found[finding.signature] = found
+                self.waiting.append(finding)
+
+    @property
+    def minimise_seconds(self) -> float:
+        """How long the minimiser may take for one finding."""
+        return max(2.0, min(MINIMISE_SECONDS, self.options.seconds / 3))
+
     def feed(self, pool: Pool) -> None:
-        """Give the simplifier what waits for it; it runs beside the others when needed."""
+        """Give the minimiser what waits for it; it runs beside the others when needed."""
         if not self.waiting:
             return
-        if self.simplifier is None or self.simplifier.ended:
+        if self.minimiser is None or self.minimiser.ended:
             job = {
                 "target": self.target.info,
                 "deadline": self.deadline,
-                "seconds": SIMPLIFY_SECONDS,
+                "seconds": self.minimise_seconds,
             }
-            self.simplifier = pool.start("simplify", job, stay=True)
-        while self.waiting and self.simplifying < 2:
-            self.simplifier.send(self.waiting.popleft().to_json())
-            self.simplifying += 1
+            self.minimiser = pool.start("minimise", job, stay=True)
+        while self.waiting and self.minimising < 2:
+            self.minimiser.send(self.waiting.popleft().to_json())
+            self.minimising += 1
 
     def finish(self, pool: Pool) -> None:
-        """Let the simplifier end what it has, within a little more than the time asked for."""
-        end = self.begin + self.options.seconds + SIMPLIFY_SECONDS
-        while self.simplifying and time.monotonic() < end:
-            self.show("simplifying", 1.0, self.report)
+        """Let the minimiser end what it has, within a little more than the time asked for."""
+        end = self.begin + self.options.seconds + self.minimise_seconds
+        while self.minimising and time.monotonic() < end:
+            self.show("minimising", 1.0, self.report)
             pool.listen(0.2)
-            if time.monotonic() < end - SIMPLIFY_SECONDS:
-                self.feed(pool)
-            if self.simplifier is None or self.simplifier.ended:
+            self.feed(pool)
+            if self.minimiser is None or self.minimiser.ended:
                 break
-        if self.simplifier is not None and not self.simplifier.ended:
-            self.simplifier.close()
+        if self.minimiser is not None and not self.minimiser.ended:
+            self.minimiser.close()
 
     def heard(self, member: Member, message: dict[str, Any]) -> None:
         """One message of a worker."""
@@ -289,9 +318,9 @@ class Campaign:
             self.counted(member)
         elif "finding" in message:
             self.met(store.Finding.from_json(message["finding"]), member.method)
-        elif "simplified" in message:
-            self.simplifying = max(0, self.simplifying - 1)
-            self.simplified(message["simplified"])
+        elif "minimal" in message:
+            self.minimising = max(0, self.minimising - 1)
+            self.minimal(message["minimal"])
         elif "outcome" in message:
             self.replayed(message["outcome"])
         elif "hint" in message:
@@ -299,8 +328,8 @@ class Campaign:
         elif "broken" in message:
             report.broken.append(message["broken"])
         elif message.get("ended") and not member.done and not member.stopped:
-            if member.method == "simplify":
-                self.simplifying = 0
+            if member.method == "minimise":
+                self.minimising = 0
             report.broken.append(member.obituary())
 
     def counted(self, changed: Member) -> None:
@@ -329,8 +358,10 @@ class Campaign:
         """A case of the corpus; one that keeps a finding shows that it is still there."""
         self.report.outcomes.append(outcome)
         path = Path(outcome["path"])
-        if outcome.get("known") and path in self.known.values():
-            self.met(store.from_case(Case.read(path)), "replay")
+        if outcome.get("known"):
+            for signature, known in self.known.items():
+                if known == path:
+                    self.met(store.from_case(Case.read(path), signature=signature), "replay")
 
     def met(self, finding: store.Finding, method: str) -> None:
         """A finding of a worker: known, met already in this campaign, or new and saved at once."""
@@ -340,7 +371,9 @@ class Campaign:
         if method in found.methods:
             return
         found.methods.append(method)
-        row = self.report.rows[method]
+        row = self.report.rows.get(method)
+        if row is None:
+            return  # the minimiser, which is no method of its own
         if found.new:
             row.new += 1
         else:
@@ -355,19 +388,31 @@ class Campaign:
             path = self.folder / store.file_name(finding)
             found = Found(finding=finding, new=True, path=path)
             found.unsaved = self.save(path, store.to_case(self.target, finding))
+            self.schedules[finding.signature] = self.report.summary.schedules + 1
             self.waiting.append(finding)
         self.report.found[finding.signature] = found
         return found
 
-    def simplified(self, message: dict[str, Any]) -> None:
-        """A simpler form of a finding: it takes the place of the first one."""
+    def minimal(self, message: dict[str, Any]) -> None:
+        """A minimised finding: it goes on the shelf, and what waited for that goes."""
         case = Case.from_text(message["case"])
         found = self.report.found[message["of"]]
-        found.finding = store.from_case(case)
-        found.simplified = True
-        unsaved = self.save(found.path, case)
-        if unsaved is None or found.unsaved is not None:
-            found.unsaved = unsaved
+        values = message["meta"] | {"schedules": self.schedules.get(message["of"])}
+        meta = shelf.Meta(**(values | {"planted": tuple(values["planted"])}))
+        found.finding = store.from_case(case, signature=message["of"])
+        found.minimised = message["finished"]
+        try:
+            kept = shelf.keep(case, meta, root=self.options.findings, **message["files"])
+        except OSError as error:
+            self.unwritable(self.options.findings, error)
+            found.unsaved = case.to_text()
+            return
+        self.report.warnings += kept.aside
+        found.path.unlink(missing_ok=True)
+        found.path, found.unsaved = kept.entry.folder / shelf.SCENARIO, None
+        found.kept = kept.entry
+        for other in message["others"]:
+            self.met(store.Finding.from_json(other), "minimise")
 
     def save(self, path: Path, case: Case) -> str | None:
         """Keep a finding; where nothing can be written the campaign goes on and says so.
@@ -377,11 +422,15 @@ class Campaign:
         try:
             store.keep(path, case)
         except OSError as error:
-            line = f"the finding cannot be written to {path}: {error.strerror}"
-            if line not in self.report.broken:
-                self.report.broken.append(line)
+            self.unwritable(path, error)
             return case.to_text()
         return None
+
+    def unwritable(self, path: Path, error: OSError) -> None:
+        """A finding that is in no file is a failure of the harness, said once."""
+        line = f"the finding cannot be written to {path}: {error.strerror}"
+        if line not in self.report.broken:
+            self.report.broken.append(line)
 
     def hinted(self, hint: dict[str, Any]) -> None:
         """What the thread engine met and the fiber engine did not: kept, but no finding."""

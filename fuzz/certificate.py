@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 
 import cleanrace
-from cleanrace import Case, Target
-from fuzz import racetable, scenarios, store
+from cleanrace import Case, Target, schedule
+from fuzz import keeping, racetable, scenarios, store
 from fuzz.prove import Counterexample, Proof
 from fuzz.report import identity, say
 
@@ -169,8 +169,9 @@ def case_of(target: Target, example: Counterexample) -> Case:
     """The scenario file that keeps a counterexample."""
     scenario, verdict = example.scenario, example.verdict
     finding = store.examine(target, scenario, verdict, tape=example.simplest.tape)
-    result = cleanrace.run(target, scenario, finding.tape, judged=(verdict,))
-    return store.to_case(target, finding, switches=racetable.switches(result, target))
+    how = schedule.How(judged=(verdict,))
+    switches = schedule.switches(target, scenario, finding.tape, how)
+    return store.to_case(target, finding, switches=switches)
 
 
 def print_proof(out: Console, proof: Proof, files: dict[str, Path]) -> None:
@@ -200,7 +201,7 @@ def print_proof(out: Console, proof: Proof, files: dict[str, Path]) -> None:
 
 
 def _print_properties(out: Console, proof: Proof, files: dict[str, Path]) -> None:
-    known = store.read_known(proof.target)
+    known, _ = keeping.known(proof.target)
     held = "holds" if proof.done else "held so far"
     for name, (group, _) in proof.target.table("verdicts").items():
         if group in UNPROVED:

@@ -2,8 +2,8 @@
 """corpus/: reading its cases and replaying them.
 
 A case says what must be seen: a verdict that some schedule of `random` shows within so many, or
-`ok`, that none shows any. A finding's tape is tried first; it belongs to one build, so where it
-does not show the verdict any more the search decides.
+`ok`, that none shows any. A finding's own schedule is tried first, by its tape in the build that
+it is of and by its switches in others; where that does not show the verdict the search decides.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import cleanrace
 from cleanrace import Case, Scenario, Target, words
-from fuzz import store
+from fuzz import keeping, store
 
 FOLDER = store.ROOT / "corpus"
-FOLDERS = (FOLDER / "litmus", FOLDER / "regressions")
+FOLDERS = (FOLDER / "litmus", FOLDER / "findings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,13 @@ class Outcome:
 
 def paths(folders: Iterable[Path] = FOLDERS) -> list[Path]:
     """All scenario files of the corpus, sorted."""
-    return sorted(path for folder in folders for path in folder.rglob(f"*{store.SUFFIX}"))
+    found = (path for folder in folders for path in folder.rglob(f"*{store.SUFFIX}"))
+    return sorted(path for path in found if not _waits(path))
+
+
+def _waits(path: Path) -> bool:
+    """Whether it is among those that wait to be minimised, or was set aside."""
+    return any(part.startswith(".") or ".unreadable" in part for part in path.parts[-4:-1])
 
 
 def scenarios() -> list[Scenario]:
@@ -76,18 +82,9 @@ def replay(
     At most `seconds` (None: without limit) and `schedules_max` schedules, in which case the
     outcome is not complete.
     """
-    planted = tuple(name for name in words.PLANTED if name in case.broken)
-    if has_tape(case):
-        result = cleanrace.run(
-            target,
-            case.scenario,
-            case.tape,
-            planted=planted,
-            judged=case.judged,
-            steps_max=case.steps_max,
-            full=False,
-        )
-        if case.expect in result.verdicts:
+    if case.expect != "ok" and (case.switches or case.tape or "build" in case.found):
+        result = _by_its_schedule(case, target)
+        if result is not None and case.expect in result.verdicts:
             return Outcome(
                 path=path,
                 case=case,
@@ -97,6 +94,7 @@ def replay(
                 violated={},
                 complete=True,
             )
+    planted = tuple(name for name in words.PLANTED if name in case.broken)
     wanted = min(case.within, schedules_max or case.within)
     summary = cleanrace.search(
         target,
@@ -124,9 +122,12 @@ def replay(
     )
 
 
-def has_tape(case: Case) -> bool:
-    """Whether the case is a finding with a tape; a tape of zeros only is written as none."""
-    return bool(case.tape) or "digest" in case.found
+def _by_its_schedule(case: Case, target: Target) -> cleanrace.Result | None:
+    """The run that the case keeps; None if this build does not have its steps."""
+    try:
+        return keeping.replayed(target, case)
+    except cleanrace.NotExpressible:
+        return None
 
 
 def shards(listed: Sequence[Path], count: int) -> list[list[Path]]:

@@ -23,7 +23,7 @@ from rich.text import Text
 import build
 import cleanrace
 from cleanrace import Case, Target, words
-from fuzz import minimise, places, racetable, replaying, store
+from fuzz import keeping, minimise, places, racetable, replaying, store
 from fuzz.exploring import COUNTS
 from fuzz.pool import Member, Pool
 from fuzz.report import identity, say
@@ -451,12 +451,12 @@ def _options(case: Case) -> dict[str, Any]:
 def keep(target: Target, case: Case, verdict: str, tape: bytes, findings: Path) -> Kept:
     """Save the simplest execution with a verdict."""
     finding = store.examine(target, case.scenario, verdict, tape=tape, **_options(case))
-    finding = minimise.shorten(target, finding)
-    result = cleanrace.run(target, case.scenario, finding.tape, judged=(verdict,), **_options(case))
-    switches = racetable.switches(result, target)
+    minimal = minimise.Minimiser(target).shorten(finding)
+    finding, switches = minimal.finding, minimal.switches
     path = store.folder_of(findings, target, case.broken) / store.file_name(finding)
     store.keep(path, store.to_case(target, finding, switches=switches))
-    return Kept(path, store.read_known(target, planted=case.broken).get(finding.signature))
+    known, _ = keeping.known(target, planted=tuple(case.broken))
+    return Kept(path, known.get(finding.signature))
 
 
 def where_it_stopped(path: Path, options: Options, outcome: Outcome) -> str:

@@ -27,7 +27,7 @@ def scenario(random: Random) -> Scenario:
     file_systems = tuple(_file_system(random) for _ in range(random.choice((1, 1, 2, 2, 2, 3))))
     plain = Scenario(
         file_systems=file_systems,
-        ids=random.choice(("smallest", "growing")),
+        ids=random.choice(("reused", "growing")),
         capacity=random.choice((None, None, None, 0, 1, 2)),
         init_fails=frozenset({random.randrange(3)} if random.random() < 0.1 else ()),
     )

@@ -7,12 +7,12 @@
 
 An input is a scenario followed by its tape. The counters of kernel edges and of interleaving
 pairs live in the target's module; their addresses go to libFuzzer, whose functions are taken
-from Atheris's own library, so nothing is preloaded and no Python is instrumented.
+from Atheris's own library, so nothing is preloaded and no Python is instrumented. Where a
+libFuzzer was preloaded, as OSS-Fuzz does it, that one gets them (preloaded.py).
 
 By default a violation is saved as a finding and fuzzing goes on; with --crash it is raised, so
 that libFuzzer keeps the input, minimises it (-minimize_crash) and ends. The first inputs are the
-scenarios of corpus/litmus, unless --no-seeds. This file is also what an OSS-Fuzz build packs:
-its first statement may not be a __future__ import.
+scenarios of corpus/litmus, unless --no-seeds. oss_fuzz/fuzz_cleancache.py is this for OSS-Fuzz.
 """
 
 import argparse
@@ -30,8 +30,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import cleanrace  # noqa: E402
-from cleanrace import Scenario, Target, words  # noqa: E402
-from fuzz import corpus, generate, mutator, places, store  # noqa: E402
+from cleanrace import Scenario, Target, schedule, words  # noqa: E402
+from fuzz import (  # noqa: E402
+    corpus,
+    generate,
+    keeping,
+    mutator,
+    places,
+    preloaded,
+    shelf,
+    store,
+)
 from fuzz.worker import Own, remounts  # noqa: E402
 
 # libFuzzer starts argv[0] again for -fork, -merge, -minimize_crash and -jobs.
@@ -76,6 +85,7 @@ class Harness:
         self.seeds = list(seeds)
         self.own = Own()
         self.inputs = 0
+        self.kept: object = None  # what C points at as long as libFuzzer runs
 
     def one(self, data: bytes) -> None:
         """Run one input; what libFuzzer calls."""
@@ -108,10 +118,10 @@ class Harness:
 
     def run(self, arguments: Sequence[str]) -> None:
         """Hand over to libFuzzer, with these options of its own; it ends the process."""
-        folder = atheris_folder()
-        # The mutator's library must be visible to libFuzzer's before that is loaded.
-        ctypes.CDLL(str(library(folder, "custom_mutator")), mode=ctypes.RTLD_GLOBAL)
-        core = ctypes.CDLL(str(library(folder, "core_with_libfuzzer")), mode=os.RTLD_LOCAL)
+        outside = preloaded.present()
+        if outside and not preloaded.mutates():
+            raise store.Broken("this libFuzzer was preloaded without our mutator: use harness.py")
+        core = ctypes.CDLL(None) if outside else libfuzzer()
         self.fuzzer.attach(
             address(core, "__sanitizer_cov_8bit_counters_init"),
             address(core, "__sanitizer_cov_pcs_init"),
@@ -125,7 +135,11 @@ class Harness:
         argv = [executable(), *arguments]
         given = {argument.partition("=")[0] for argument in arguments}
         argv += [f"{name}={value}" for name, value in DEFAULTS.items() if name not in given]
-        atheris.Setup(argv, self.one, custom_mutator=mutate, internal_libfuzzer=True)
+        if outside:
+            self.kept = preloaded.use(mutate)
+            atheris.Setup(argv, self.one, internal_libfuzzer=False)
+        else:
+            atheris.Setup(argv, self.one, custom_mutator=mutate, internal_libfuzzer=True)
         with at_exit(self.ended or (lambda: None)):
             atheris.Fuzz()
 
@@ -152,6 +166,14 @@ def atheris_folder() -> Path:
     if spec is None or spec.origin is None:
         raise store.Broken("Atheris is not installed here: run pip install -e . in the checkout")
     return Path(spec.origin).parent
+
+
+def libfuzzer() -> ctypes.CDLL:
+    """Atheris's own libFuzzer, ready for a mutator in Python."""
+    folder = atheris_folder()
+    # The mutator's library must be visible to libFuzzer's before that is loaded.
+    ctypes.CDLL(str(library(folder, "custom_mutator")), mode=ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(library(folder, "core_with_libfuzzer")), mode=os.RTLD_LOCAL)
 
 
 def library(folder: Path, name: str) -> Path:
@@ -202,10 +224,11 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--help", action="help", help="say this and exit; -help=1 is libFuzzer's")
     parser.add_argument("--target", help="a target's name, default linux-5.10")
     parser.add_argument("--planted", action="append", default=[], metavar="BUG")
-    parser.add_argument("--findings", type=Path, default=store.FINDINGS, metavar="DIR")
+    parser.add_argument("--findings", type=Path, default=shelf.FOLDER, metavar="DIR")
     parser.add_argument("--crash", action="store_true", help="end at the first new finding")
     parser.add_argument("--no-seeds", action="store_true", help="start from nothing")
-    own, rest = parser.parse_known_args(list(arguments))
+    # What starts fuzzers writes -- before their arguments; to libFuzzer that says nothing.
+    own, rest = parser.parse_known_args([word for word in arguments if word != "--"])
     inherited = os.environ.get(OPTIONS_VARIABLE)
     if inherited is not None:
         own = argparse.Namespace(**json.loads(inherited))
@@ -236,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"harness.py: {error}", file=sys.stderr)
         return 2
     os.environ[OPTIONS_VARIABLE] = json.dumps(vars(own), default=str)
+    if preloaded.present():
+        os.environ.setdefault("ASAN_OPTIONS", "detect_leaks=0")  # compilers and Python leak
     import build
 
     try:
@@ -246,9 +271,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if info["notice"]:
         say(f"NOTICE: {info['notice']}")
-    known = store.read_known(target, planted=own.planted)
-    folder = store.folder_of(own.findings, target, own.planted)
+    try:
+        if preloaded.present() and not preloaded.mutates():
+            preloaded.restart(preloaded.compiled(build.cache_folder() / "preloaded"))
+        return fuzz(
+            target,
+            rest,
+            planted=own.planted,
+            findings=own.findings,
+            seeds=not own.no_seeds,
+            crash=own.crash,
+        )
+    except (store.Broken, build.BuildError) as error:
+        say(str(error))
+        return 3
+
+
+def fuzz(
+    target: Target,
+    arguments: Sequence[str],
+    *,
+    planted: Sequence[str] = (),
+    findings: Path | None = None,
+    seeds: bool = True,
+    crash: bool = False,
+) -> int:
+    """Fuzz a target with libFuzzer's `arguments`; libFuzzer mostly ends the process.
+
+    findings: the folder that keeps what is new; without one it is said on the standard error.
+    """
+    known, unreadable = keeping.known(target, planted=tuple(planted))
+    for line in unreadable:
+        say(f"WARNING: {line}")
     counts = {"new": 0, "known": 0}
+
+    def lasting(finding: store.Finding) -> str:
+        how = schedule.How(planted=finding.planted, judged=(finding.verdict,))
+        switches = schedule.switches(target, finding.scenario, finding.tape, how)
+        return store.to_case(target, finding, switches=switches).to_text()
 
     def total() -> str:
         return f"{counts['new']} new, {counts['known']} known findings"
@@ -259,8 +319,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"known finding met: {finding.signature}; so far {total()}")
             return False
         counts["new"] += 1
-        path = folder / store.file_name(finding)
+        if findings is None:
+            say(f"new finding: {finding.signature}; its scenario file is\n{lasting(finding)}")
+            return True
         case = store.to_case(target, finding)
+        folder = store.folder_of(findings / shelf.PENDING, target, tuple(planted))
+        path = folder / store.file_name(finding)
         try:
             store.keep(path, case)
             say(f"new finding: {finding.signature}, saved as {store.shown(path)}; so far {total()}")
@@ -269,21 +333,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(case.to_text(), flush=True)
         return True
 
-    seeds = [] if own.no_seeds else corpus.seeds()
     harness = Harness(
         target,
-        planted=own.planted,
-        seeds=seeds,
-        crash=own.crash,
+        planted=planted,
+        seeds=corpus.seeds() if seeds else [],
+        crash=crash,
         found=found,
         ended=lambda: say(total()),
     )
     say(f"fuzzing {target.name} {target.version}, build {target.build_id}")
-    try:
-        harness.run(rest)
-    except store.Broken as error:
-        say(str(error))
-        return 3
+    harness.run(arguments)
     return 0
 
 

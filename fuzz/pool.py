@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, Self
 
 from fuzz import store
@@ -74,8 +75,11 @@ class Member:
 class Pool:
     """The workers of one campaign."""
 
-    def __init__(self, heard: Callable[[Member, dict[str, Any]], None]) -> None:
+    def __init__(
+        self, heard: Callable[[Member, dict[str, Any]], None], *, program: Path | None = None
+    ) -> None:
         self.heard = heard
+        self.program = program or PROGRAM
         self.members: list[Member] = []
         self.selector = selectors.DefaultSelector()
 
@@ -90,7 +94,7 @@ class Pool:
         """Start a worker; with `stay` its standard input stays open for more jobs."""
         log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), method],
+            [sys.executable, str(self.program), method],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -13,28 +13,31 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from cleanrace import Event, Result, Scenario, Switch, Target
+from cleanrace import Result, Scenario, Target
+from fuzz.eventwords import (
+    ACCESSES,
+    LOCK_FIELD,
+    LOCKS,
+    VERBS,
+    born_locked,
+    hold,
+    operation_text,
+    words_of,
+)
 
-LOCKS = ("lock", "unlock", "lock-shared", "unlock-shared")
-ACCESSES = ("read", "write", "read-marked", "write-marked", "atomic", "atomic-read", *LOCKS)
-VERBS = {
-    "read": "reads",
-    "write": "writes",
-    "read-marked": "reads (marked)",
-    "write-marked": "writes (marked)",
-    "atomic": "atomic on",
-    "atomic-read": "atomic read",
-    "lock": "locks",
-    "unlock": "unlocks",
-    "lock-shared": "locks shared",
-    "unlock-shared": "unlocks shared",
-}
-LOCK_FIELD = ".state"  # of every lock: the lock itself is what people know
+__all__ = [
+    "ACCESSES",
+    "LOCK_FIELD",
+    "VERBS",
+    "clip",
+    "operation_text",
+    "table",
+    "words_of",
+    "wrapped",
+]
+
 WIDTH_MIN = 40
 STEP = 5  # columns of the step number
-LETTERS = "abcdef"
-ERRNO = {-2: "-ENOENT", -16: "-EBUSY", -22: "-EINVAL"}
-HOOKS = ("get_page", "put_page", "invalidate_page", "invalidate_inode", "invalidate_fs")
 
 
 @dataclass
@@ -46,28 +49,6 @@ class _Row:
     telling: bool = False  # the violation or its cause
     folded: int = 0
     held: tuple[str, ...] = ()  # per thread: "", ":" or "|", after this row
-
-
-def switches(result: Result, target: Target) -> tuple[Switch, ...]:
-    """The preemptions of a run with a full trace, by what each thread was about to do.
-
-    A thread that never got on again has no such access; it is named "end".
-    """
-    accesses = [event for event in result.trace if event.kind in ACCESSES]
-    target.names.load({event.pc for event in accesses})
-    found = []
-    for number in range(1, len(accesses)):
-        before, event = accesses[number - 1], accesses[number]
-        if before.thread == event.thread or not event.enabled >> before.thread & 1:
-            continue
-        pending = next((e for e in accesses[number:] if e.thread == before.thread), None)
-        if pending is None:
-            where, kind, name = "?:0", "end", "none"
-        else:
-            where = target.names.function_line(pending.pc)
-            kind, name = pending.kind, target.names.object(pending.object)
-        found.append(Switch(event.step, before.thread, event.thread, where, kind, name))
-    return tuple(found)
 
 
 def table(
@@ -145,7 +126,7 @@ def _rows(result: Result, scenario: Scenario, target: Target) -> Iterator[_Row]:
     names.load({event.pc for event in result.trace if event.pc})
     shared = _contended(result)
     locks: list[dict[int, str]] = [{} for _ in range(max(1, len(scenario.threads)))]
-    born = _born_locked(result)
+    born = born_locked(result, names)
     row: _Row | None = None
     for number, event in enumerate(result.trace):
         opens = event.kind in ACCESSES or row is None or row.thread != event.thread
@@ -159,9 +140,10 @@ def _rows(result: Result, scenario: Scenario, target: Target) -> Iterator[_Row]:
         assert row is not None
         if event.kind in ACCESSES:
             what = names.object(event.object).removesuffix(LOCK_FIELD)
-            row.lines += [names.function_line(event.pc), f"  {VERBS[event.kind]} {what}"]
+            where = names.function_line(event.pc) if event.pc else "backend"
+            row.lines += [where, f"  {VERBS[event.kind]} {what}"]
             row.keep |= event.object in shared
-            _hold(locks[event.thread], event)
+            hold(locks[event.thread], event)
         else:
             row.lines.append(words_of(event, scenario))
             row.keep = True
@@ -174,36 +156,6 @@ def _rows(result: Result, scenario: Scenario, target: Target) -> Iterator[_Row]:
                 row.keep = row.telling = True
     if row is not None:
         yield row
-
-
-def _hold(held: dict[int, str], event: Event) -> None:
-    if event.kind == "lock":
-        held[event.object] = "|"
-    elif event.kind == "lock-shared":
-        held[event.object] = ":"
-    elif event.kind in ("unlock", "unlock-shared"):
-        held.pop(event.object, None)
-
-
-def _born_locked(result: Result) -> dict[int, list[int]]:
-    """Index of an event -> the locks its thread holds from there on without having taken them.
-
-    A super block comes to the world with its s_umount held by whoever makes it.
-    """
-    born: dict[int, list[int]] = {}
-    made: dict[int, int] = {}  # thread -> index of the last super block it made
-    taken: set[tuple[int, int]] = set()
-    for number, event in enumerate(result.trace):
-        key = (event.thread, event.object)
-        if event.kind == "sb-new":
-            made[event.thread] = number
-        elif event.kind == "lock":
-            taken.add(key)
-        elif event.kind == "unlock":
-            if key not in taken and event.thread in made:
-                born.setdefault(made[event.thread], []).append(event.object)
-            taken.discard(key)
-    return born
 
 
 def _contended(result: Result) -> frozenset[int]:
@@ -237,68 +189,3 @@ def _folded(rows: Sequence[_Row]) -> list[_Row]:
         if row.folded == 1:
             row.folded = 0
     return folded
-
-
-def _place(number: int) -> str:
-    return LETTERS[number] if 0 <= number < len(LETTERS) else str(number)
-
-
-def operation_text(scenario: Scenario, number: int) -> str:
-    """An operation as scenario files write it; all threads' are counted in one row."""
-    operations = [operation for thread in scenario.threads for operation in thread]
-    if not 0 <= number < len(operations):
-        return "?"
-    operation = operations[number]
-    operands = (
-        LETTERS[value] if letter == "s" else str(value)
-        for letter, value in zip(operation.letters, operation.operands, strict=True)
-    )
-    return " ".join((operation.name, *operands))
-
-
-def words_of(event: Event, scenario: Scenario) -> str:
-    """One event that is no access, in words."""
-    kind, thing, value = event.kind, event.object, event.value
-    backend, inode, page = value >> 56 & 0xFF, value >> 48 & 0xFF, value >> 40 & 0xFF
-    low = value & 0xFFFFFFFF
-    at = f"pool {thing}, inode {inode} page {page}"
-    loc = f"{_place(thing >> 8)} inode {thing >> 4 & 15} page {thing & 15}"
-    sentences = {
-        "op-begin": lambda: f"> {operation_text(scenario, thing)}",
-        "op-end": lambda: f"< {operation_text(scenario, thing)}: {ERRNO.get(value, value)}",
-        "sb-new": lambda: f"super block {thing} of {_place(value & 255)} appears",
-        "sb-mounted": lambda: f"super block {thing} is mounted",
-        "sb-kill": lambda: f"super block {thing} starts to die",
-        "sb-free": lambda: f"super block {thing} is freed",
-        "init-call": lambda: f"sb {thing} calls init_{'shared_' if value & 1 else ''}fs",
-        "init-done": lambda: f"sb {thing} init call returns",
-        "visit": lambda: f"visits super block {thing}",
-        "visit-done": lambda: f"leaves super block {thing}",
-        "hook": lambda: f"hook {_hook(value)}, sb {thing}",
-        "hook-done": lambda: f"hook returns {value}",
-        "register": lambda: f"registers backend {thing}",
-        "registered": lambda: f"backend {thing} registered: {ERRNO.get(value, value)}",
-        "cb-init": lambda: f"init_fs called: {_handed(thing)}",
-        "cb-init-shared": lambda: f"init_shared_fs called, uuid {low}: {_handed(thing)}",
-        "cb-get": lambda: f"get called, {at}: {f'hit, content {low}' if low else 'miss'}",
-        "cb-put": lambda: f"put called, {at}, content {low}",
-        "cb-invalidate-page": lambda: f"invalidate_page called, {at}",
-        "cb-invalidate-inode": lambda: f"invalidate_inode called, pool {thing}, inode {inode}",
-        "cb-invalidate-fs": lambda: f"invalidate_fs called: pool {thing} given back",
-        "set": lambda: f"{loc} now {value}",
-        "zero": lambda: f"{loc} truncated",
-        "read-begin": lambda: f"reads {loc}",
-        "read-end": lambda: f"{loc} read: {value}",
-    }
-    text = sentences[kind]() if kind in sentences else f"{kind} {thing} {value}"
-    if kind.startswith("cb-") and backend:
-        text += f" (backend {backend})"
-    return text
-
-
-def _hook(number: int) -> str:
-    return HOOKS[number] if 0 <= number < len(HOOKS) else str(number)
-
-
-def _handed(pool: int) -> str:
-    return f"pool {pool} handed out" if pool >= 0 else "fails"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The verbs that show one race: `replay` and `premises`.
 
-Replaying verifies: the trace must be the one that was found (its digest), and each preempted
-thread must have been about to do what the file says. Where another compiler or kernel has other
-decision points, the first switch that differs is named and a search looks for the verdict anew.
+Replaying verifies: in the build that a finding is of, the trace must be the one that was found
+(its digest). In another one its switches are followed, each at what the thread that stops was
+about to do; where a build has no such step, the switch is named and a search looks anew.
 """
 
 import json as json_module
@@ -16,7 +16,7 @@ from rich.text import Text
 
 import cleanrace
 from cleanrace import Case, Result, Scenario, Target, words
-from fuzz import corpus, minimise, racetable, store
+from fuzz import corpus, keeping, minimise, racetable, store
 from fuzz import premises as premises_module
 from fuzz.report import say
 
@@ -49,70 +49,47 @@ def replay(
         "planted": tuple(name for name in words.PLANTED if name in case.broken),
         "steps_max": case.steps_max,
     }
-    if corpus.has_tape(case):
-        status = _replay_tape(out, target, case, options, everything=everything)
+    if case.expect != "ok" and (case.switches or case.tape or "build" in case.found):
+        status = _replay_schedule(out, target, case, everything=everything)
         if status is not None:
             return status
     return _search(out, target, case, options, everything=everything)
 
 
-def _judged(case: Case) -> tuple[str, ...] | None:
-    """A finding was recorded with its own verdict alone being judged."""
-    return None if case.expect == "ok" else (case.expect,)
-
-
-def _replay_tape(
-    out: Console, target: Target, case: Case, options: dict[str, Any], *, everything: bool
-) -> int | None:
-    """Replay the tape; None if it does not show the verdict here."""
-    judged = _judged(case)
-    result = cleanrace.run(target, case.scenario, case.tape, judged=judged, **options)
-    again = cleanrace.run(target, case.scenario, case.tape, judged=judged, **options)
+def _replay_schedule(out: Console, target: Target, case: Case, *, everything: bool) -> int | None:
+    """Replay what the case keeps; None if it does not show the verdict here."""
+    same_build = case.found.get("build") == target.build_id
+    if not same_build and "build" in case.found:
+        say(out, f"found in build {case.found['build']}: its switches are followed in this one")
+    try:
+        result = keeping.replayed(target, case)
+    except cleanrace.NotExpressible as error:
+        say(out, str(error), style="bold yellow")
+        say(out, "so the scenario is searched again:")
+        return None
+    again = keeping.replayed(target, case)
     if result.digest != again.digest:
         raise store.Broken("determinism broken: the same tape gave two traces, report it")
-    for line in drift(case, result, target):
-        say(out, f"drift: {line}", style="bold yellow")
-    shows = case.expect in result.verdicts or (case.expect == "ok" and not result.verdicts)
-    if not shows and case.expect != "ok":
-        say(out, f"the tape does not show {case.expect} here, so a search looks for it:")
+    if case.expect not in result.verdicts:
+        say(out, f"this schedule does not show {case.expect} here, so a search looks for it:")
         return None
     show_race(out, result, case.scenario, target, everything=everything)
-    if "digest" in case.found and case.found["digest"] == f"{result.digest:016x}":
-        say(out, f"replayed exactly: digest {result.digest:016x}")
-    whole = cleanrace.run(target, case.scenario, case.tape, full=False, **options)
+    for number, switch in enumerate(case.switches, 1):
+        say(out, f"switch {number}: {keeping.switch_text(switch, case)}")
+    digest = f"{result.digest:016x}"
+    if same_build and case.found.get("digest") == digest:
+        say(out, f"replayed exactly: digest {digest}")
+    elif same_build and "digest" in case.found:
+        raise store.Broken(
+            f"determinism broken: digest {case.found['digest']} was recorded in this very build,"
+            f" now it is {digest}, report it"
+        )
+    options = keeping.options(case) | {"judged": None}
+    whole = cleanrace.run(target, case.scenario, result.tape, full=False, **options)
     more = sorted(whole.verdicts - result.verdicts)
     if more:
         say(out, f"the same schedule also violates: {', '.join(more)}")
-    return 1 if result.verdicts else 0
-
-
-def drift(case: Case, result: Result, target: Target) -> list[str]:
-    """How the replay differs from what was recorded; empty if it is the same run."""
-    lines = []
-    if case.switches:
-        now = racetable.switches(result, target)
-        pairs = zip(case.switches, now, strict=False)
-        for number, (recorded, seen) in enumerate(pairs, 1):
-            if recorded != seen:
-                lines.append(
-                    f"switch {number}, step {recorded.step}: recorded was {_text(recorded)},"
-                    f" now it is step {seen.step}, {_text(seen)}"
-                )
-                break
-        else:
-            if len(now) != len(case.switches):
-                lines.append(f"{len(case.switches)} switches were recorded, now {len(now)} happen")
-    digest = case.found.get("digest")
-    if not lines and digest is not None and digest != f"{result.digest:016x}":
-        lines.append(f"the trace differs: digest {digest} was recorded, now {result.digest:016x}")
-    build_id = case.found.get("build")
-    if lines and build_id not in (None, target.build_id):
-        lines.append(f"it was found in build {build_id}, this is {target.build_id}")
-    return lines
-
-
-def _text(switch: cleanrace.Switch) -> str:
-    return f"{switch.thread}->{switch.to} at {switch.where}, about to {switch.kind} {switch.object}"
+    return 1
 
 
 def _search(

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cleanrace import Target
-from fuzz import store, verdict
+from fuzz import ci, store, verdict
 from fuzz.campaign import Found, Report, Row
 
 FORMAT = 1
@@ -125,7 +125,7 @@ def _found(found: Found) -> dict[str, Any]:
         "new": found.new,
         "path": str(found.path) if found.unsaved is None else None,
         "unsaved": found.unsaved,
-        "simplified": found.simplified,
+        "minimised": found.minimised,
         "methods": found.methods,
         "threads": len(finding.scenario.threads),
         "operations": sum(map(len, finding.scenario.threads)),
@@ -205,10 +205,14 @@ def print_report(console: Console, report: Report) -> None:
     say(console, "next:")
     for command in next_commands(report):
         say(console, f"  {command}")
+    console.print()
+    say(console, ci.summary(report))
 
 
 def _warnings(console: Console, report: Report) -> None:
     """What makes this campaign weaker than it looks."""
+    for line in report.warnings:
+        say(console, f"WARNING: {line}", style="yellow")
     for method in report.absent:
         say(console, f"WARNING: {method} is not installed here and did not run", style="yellow")
     if report.limits:

@@ -9,12 +9,9 @@ Exit status: 0 nothing new, 1 new findings (replay: the finding shows), 2 usage 
 3 the harness itself failed. An error of the user's is one line and never a traceback.
 """
 
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from time import monotonic
 from typing import Annotated, Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,13 +19,10 @@ sys.path.insert(0, str(ROOT))
 
 try:
     import typer
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
 
     import build
     import cleanrace
-    from cleanrace import Target
+
 except ModuleNotFoundError as error:
     print(
         f"the Python package {error.name} is not installed for {sys.executable}: run"
@@ -37,164 +31,50 @@ except ModuleNotFoundError as error:
     )
     sys.exit(2)
 
-from fuzz import (  # noqa: E402
+from fuzz import (  # noqa: E402, F401 - some only bring verbs of their own
     bench,
+    bisecting,
     bugs,
     campaign,
     certificate,
+    commit,
+    corpus_verbs,
+    covering,
+    doctor,
+    drawing,
     explore,
+    export,
+    findability,
+    junit,
     places,
     prove,
     races,
     replaying,
     report,
+    sanitize,
+    sarif,
     scenarios,
+    serve,
+    shelf,
+    shelving,
     store,
     tsan,
+)
+from fuzz.command import (  # noqa: E402
+    PLAIN_SECONDS,
+    Failure,
+    KernelOption,
+    TargetOption,
+    app,
+    console,
+    ensure,
+    number,
+    stages,
+    status,
 )
 
 # The base of all usage errors; typer carries it under no public name of its own.
 UsageFailure: Any = typer.BadParameter.__mro__[2]
-
-LIVE_SECONDS = 0.1  # between two states of the live line
-PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
-
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help=__doc__,
-)
-
-TargetOption = Annotated[
-    str | None, typer.Option("--target", metavar="NAME", help="A target, see 'targets'.")
-]
-KernelOption = Annotated[
-    Path | None,
-    typer.Option("--kernel", metavar="PATH", help="A kernel tree of Linux 4.1 to 5.16."),
-]
-
-
-class Failure(Exception):
-    """One line for the user, who can do something about it."""
-
-
-def number(option: str, kind: type, least: int, most: int) -> dict[str, Any]:
-    """How typer reads a number of this kind and range, with errors in our words."""
-
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value <= most:
-            what = "a whole number" if kind is int else "a number"
-            raise Failure(f"{option} {text}: expected {what} from {least} to {most}")
-        return value
-
-    return {"parser": parse, "metavar": "SECONDS" if kind is float else "N"}
-
-
-def console() -> Console:
-    """Standard output: as wide as the terminal, or 80 columns."""
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 80)
-    return Console(width=width, highlight=False)
-
-
-def ensure(out: Console, target: str | None, kernel: Path | None) -> Target:
-    """Build the target if its build is stale, with progress, and load it."""
-    if target is not None and kernel is not None:
-        raise Failure("--target and --kernel exclude each other: give one of them")
-    with progress(out) as show:
-        info = build.ensure(target=target, kernel=kernel, progress=show)
-    loaded = Target(info)
-    loaded.table("verdicts")  # fails now rather than in the middle if it cannot be loaded
-    report.notice(out, info)
-    return loaded
-
-
-@contextmanager
-def progress(out: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """What build.ensure reports: a bar on a terminal, a line per stage elsewhere."""
-    if not out.is_terminal:
-        stages: set[str] = set()
-
-        def plain(stage: str, _done: int, _total: int) -> None:
-            if stage not in stages:
-                stages.add(stage)
-                out.print(Text(f"{stage} ..."))
-
-        yield plain
-        return
-    with Live(console=out, auto_refresh=False, transient=True) as live:
-
-        def bar(stage: str, done: int, total: int) -> None:
-            width = max(5, min(30, out.width - len(stage) - 10))
-            filled = width * done // max(1, total)
-            text = f"{stage} [{'#' * filled}{'.' * (width - filled)}]"
-            live.update(Text(text, overflow="ellipsis", no_wrap=True), refresh=True)
-
-        yield bar
-
-
-@contextmanager
-def status(out: Console) -> Iterator[campaign.Shown]:
-    """The campaign's progress: one live line on a terminal, plain lines elsewhere."""
-    if not out.is_terminal:
-        last: dict[str, Any] = {"phase": "", "seconds": 0.0}
-
-        def plain(phase: str, done: float, now: campaign.Report) -> None:
-            seconds = monotonic()
-            if phase == last["phase"] and seconds - last["seconds"] < PLAIN_SECONDS:
-                return
-            last.update(phase=phase, seconds=seconds)
-            out.print(Text(line(phase, done, now)), soft_wrap=True)
-
-        yield plain
-        return
-    drawn = {"at": 0.0}
-    with Live(console=out, auto_refresh=False, transient=True) as live:
-
-        def show(phase: str, done: float, now: campaign.Report) -> None:
-            clock = monotonic()
-            if clock - drawn["at"] < LIVE_SECONDS:
-                return
-            drawn["at"] = clock
-            text = Text(line(phase, done, now), overflow="ellipsis", no_wrap=True)
-            live.update(text, refresh=True)
-
-        yield show
-
-
-@contextmanager
-def stages(out: Console) -> Iterator[Callable[[str], None]]:
-    """What a verb is doing: one live line on a terminal, a line now and then elsewhere."""
-    if not out.is_terminal:
-        last = {"at": -PLAIN_SECONDS}
-
-        def plain(text: str) -> None:
-            if monotonic() - last["at"] >= PLAIN_SECONDS:
-                last["at"] = monotonic()
-                out.print(Text(f"{text} ..."), soft_wrap=True)
-
-        yield plain
-        return
-    with Live(console=out, auto_refresh=False, transient=True) as live:
-
-        def show(text: str) -> None:
-            live.update(Text(text, overflow="ellipsis", no_wrap=True), refresh=True)
-
-        yield show
-
-
-def line(phase: str, done: float, now: campaign.Report) -> str:
-    """The status line, the most important first, since a narrow terminal cuts it."""
-    parts = [f"{phase} {100 * done:.0f} %"]
-    if now.rows:
-        parts.append(f"{now.summary.schedules:,} schedules")
-        parts.append(f"{len(now.new)} new, {len(now.known)} known")
-        parts.append(f"{len(now.edges)} edges")
-    return ", ".join(parts)
 
 
 @app.callback(invoke_without_command=True)
@@ -222,71 +102,106 @@ def main_command(
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write everything as JSON, too.")
     ] = None,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, for CI.")
+    ] = None,
+    sarif_file: Annotated[
+        Path | None,
+        typer.Option("--sarif", metavar="FILE", help="Write SARIF, for code scanning."),
+    ] = None,
     findings: Annotated[
         Path,
         typer.Option(
             metavar="DIR",
-            help="Where new findings are kept; default findings/ in the checkout.",
+            help="The shelf where new findings are kept; default corpus/findings/.",
             show_default=False,
         ),
-    ] = store.FINDINGS,
+    ] = shelf.FOLDER,
     planted: Annotated[
         list[str] | None,
         typer.Option(metavar="BUG", help="Switch on a planted bug: see what findings look like."),
     ] = None,
+    commit_them: Annotated[
+        bool, typer.Option("--commit", help="Commit new findings, as the verb commit does.")
+    ] = False,
 ) -> None:
     """Race a target: a planted bug, the corpus, random search, Atheris, Hypothesis."""
     if context.invoked_subcommand is not None:
         return
     if engine not in ("fiber", "thread"):
         raise Failure(f"--engine {engine}: expected fiber or thread")
-    names = cleanrace.words.PLANTED
-    for bug in planted or ():
-        if bug not in names:
-            raise Failure(f"--planted {bug}: expected one of {', '.join(names)}")
-    if json is not None:
-        places.check_file("--json", json)
+    check_planted(planted or ())
+    written = {"--json": json, "--junit": junit_file, "--sarif": sarif_file}
+    for option, file in written.items():
+        if file is not None:
+            places.check_file(option, file)
     places.check_folder("--findings", findings)
+    if commit_them:
+        findings.mkdir(exist_ok=True)
+        commit.commit(findings, dry_run=True)  # what forbids it is said before anything runs
     out = console()
     loaded = ensure(out, target, kernel)
-    places.check_folder("--findings", folder(findings, loaded, planted))
     options = campaign.Options(
         seconds=time,
         jobs=jobs or campaign.cores(),
         seed=seed,
         engine=engine,
-        planted=tuple(name for name in names if name in (planted or ())),
+        planted=tuple(name for name in cleanrace.words.PLANTED if name in (planted or ())),
         findings=findings,
     )
     with status(out) as show:
         done = campaign.Campaign(loaded, options, show=show).run()
     report.print_report(out, done)
-    if json is not None:
-        report.write_json(json, done, command=sys.argv[1:])
+    write_reports(done, written)
+    if commit_them:
+        committed = commit.commit(findings)
+        what = f"{committed.commit[:12]}, {', '.join(committed.names)}" if committed.commit else ""
+        report.say(out, f"committed: {what or 'nothing, there is no new finding'}")
     raise typer.Exit(done.status)
 
 
-def folder(findings: Path, target: Target, planted: list[str] | None) -> Path:
-    """Where findings will go; --findings itself as long as that is missing or empty."""
-    path = store.folder_of(findings, target, planted or ())
-    return path if findings.exists() else findings
+def check_planted(bugs: Iterable[str]) -> None:
+    """Failure if there is no such bug."""
+    for bug in bugs:
+        if bug not in cleanrace.words.PLANTED:
+            known = ", ".join(cleanrace.words.PLANTED)
+            raise Failure(f"--planted {bug}: expected one of {known}")
+
+
+def write_reports(done: campaign.Report, files: Mapping[str, Path | None]) -> None:
+    """The campaign's result in every form that was asked for."""
+    if (file := files["--json"]) is not None:
+        report.write_json(file, done, command=sys.argv[1:])
+    if (file := files["--junit"]) is not None:
+        junit.write_junit(file, done)
+    if (file := files["--sarif"]) is not None:
+        sarif.write_sarif(file, done)
 
 
 @app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario file, or a finding.")],
     target: TargetOption = None,
     kernel: KernelOption = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Fold nothing.")] = False,
 ) -> None:
     """Replay a scenario file: its tape, or a search where it has none; show the race."""
-    if not file.exists():
-        raise Failure(f"{file}: there is no such scenario file, corpus/litmus/ has some")
+    file = scenario_file(file)
     case = cleanrace.Case.read(file)
     out = console()
     loaded = ensure(out, target, kernel)
     raise typer.Exit(replaying.replay(out, loaded, file, case, everything=everything))
+
+
+def scenario_file(path: Path) -> Path:
+    """The scenario file that a user named, by itself or by a finding's folder."""
+    if path.is_dir():
+        path /= shelf.SCENARIO
+    if not path.is_file():
+        what = "it is no file" if path.exists() else "there is no such scenario file"
+        raise Failure(f"{path}: {what}, corpus/litmus/ has some")
+    return path
 
 
 @app.command("explore")
@@ -326,8 +241,7 @@ def explore_command(
             raise Failure(f"{option} {value}: expected {' or '.join(known)}")
     if bound is not None and policy != "dfs":
         raise Failure(f"--bound {bound}: only --policy dfs has a bound, give both")
-    if not file.exists():
-        raise Failure(f"{file}: there is no such scenario file, corpus/litmus/ has some")
+    file = scenario_file(file)
     case = cleanrace.Case.read(file)
     if json is not None:
         places.check_file("--json", json)

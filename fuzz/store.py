@@ -5,25 +5,25 @@ A violation that a search met becomes a finding only when it was seen again: re-
 its seed and schedule number, which gives its tape, and replayed from that tape, which must give
 the same trace. A run may violate several properties; each is a finding of its own.
 
-Two findings are the same when their signatures are: the verdict and the kinds of two events,
-the violation and what it conflicts with. Known is a finding for which corpus/regressions holds a
-case with that signature, for that kind of target and with no other planted bugs. Files appear
-whole (a temporary file, then os.replace).
+While a campaign runs, two findings are the same when their signatures are: the verdict and two
+events, the violation and what it conflicts with. That is the family of what the shelf keeps
+(fuzz/shelf.py), whose signatures say as well between which steps the schedule switches. Files
+appear whole (a temporary file, then os.replace).
 """
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import cleanrace
-from cleanrace import Case, Result, Scenario, ScenarioError, Target, words
+from cleanrace import Case, Event, Result, Scenario, ScenarioError, Target, schedule, words
 
 ROOT = Path(__file__).resolve().parent.parent
-REGRESSIONS = ROOT / "corpus" / "regressions"
 FINDINGS = ROOT / "findings"
 SUFFIX = ".litmus"
 WITHIN = 20_000  # schedules in which a case is expected to show its verdict, at least
@@ -88,20 +88,76 @@ def kind(target: Target) -> str:
     return "reference" if target.info["kind"] == "reference" else "linux"
 
 
-def signature(result: Result, verdict: str) -> str:
+def signature(result: Result, verdict: str, target: Target) -> str:
     """The verdict and what happened at the violation and its cause: "pool-dead put+invalidate-fs".
 
     Not the operations: whichever operation lets go of a file system last shuts it down, so one
     bug shows under many of them. But who asked for a second pool makes another bug of it:
-    "init-twice init-by-remount+init". `result` is of a run that judged this verdict alone, so that
-    its violation is of this verdict.
+    "init-twice init-by-remount+init", and an access is told by its function and its object. No
+    lines and no addresses. `result` is of a run with a full trace that judged this verdict
+    alone, so that its violation is of this verdict.
     """
+    if verdict in _APART:
+        return f"{verdict} {_APART[verdict](result, target) or 'none'}"
     kinds = []
     if result.violation is not None:
-        kinds.append(result.violation.kind.removeprefix("cb-") + _asked_by(result))
+        # A wrong init is wrong whoever asks; a second one is another bug for each who does.
+        asked = "" if verdict == "init-wrong" else _asked_by(result)
+        kinds.append(_what(result.violation, target) + asked)
     if result.cause is not None:
-        kinds.append(result.cause.kind.removeprefix("cb-"))
+        kinds.append(_what(result.cause, target))
+    if words.VERDICTS[verdict] in ("race", "rule"):
+        kinds.sort()  # two accesses, whichever came first
     return f"{verdict} {'+'.join(dict.fromkeys(kinds)) or 'none'}"
+
+
+def _what(event: Event, target: Target) -> str:
+    if event.kind not in schedule.ACCESSES:
+        return event.kind.removeprefix("cb-")
+    function = target.names.function_line(event.pc).rpartition(":")[0]
+    return f"{function}:{event.kind}:{schedule.without_indices(target.names.object(event.object))}"
+
+
+def _held(result: Result, target: Target) -> str:
+    """The locks that are held when nobody can go on: what the threads wait for is among them."""
+    held: set[tuple[int, int]] = set()
+    for event in result.trace:
+        if event.kind in ("lock", "lock-shared"):
+            held.add((event.thread, event.object))
+        elif event.kind in ("unlock", "unlock-shared"):
+            held.discard((event.thread, event.object))
+    names = {schedule.without_indices(target.names.object(thing)) for _, thing in held}
+    return "+".join(sorted(names))
+
+
+def _turning(result: Result, target: Target) -> str:
+    """The functions that a run goes round in when its steps end."""
+    last = [event for event in result.trace[-LOOP:] if event.kind in schedule.ACCESSES]
+    functions = Counter(target.names.function_line(e.pc).rpartition(":")[0] for e in last)
+    return "+".join(sorted(name for name, count in functions.items() if count > len(last) // 10))
+
+
+LOOP = 400  # events at the end of a run without progress that its loop is read from
+def _either(_result: Result, _target: Target) -> str:
+    """It shows when the later of the two is done, whichever that is."""
+    return "sb-mounted+registered"
+
+
+def _memory(result: Result, target: Target) -> str:
+    """The object whose memory it was: many places touch it once it is gone."""
+    what = result.violation
+    if what is None or what.kind not in schedule.ACCESSES:
+        return ""
+    return schedule.without_indices(target.names.object(what.object)).partition(".")[0]
+
+
+_APART: dict[str, Callable[[Result, Target], str]] = {
+    "deadlock": _held,
+    "step-limit": _turning,
+    "init-missing": _either,
+    "use-after-free": _memory,
+    "out-of-bounds": _memory,
+}
 
 
 def _asked_by(result: Result) -> str:
@@ -168,7 +224,7 @@ def examine(
         scenario=scenario,
         tape=again.tape,
         verdict=verdict,
-        signature=signature(again, verdict),
+        signature=signature(again, verdict, target),
         digest=f"{again.digest:016x}",
         planted=tuple(planted),
         steps_max=steps_max,
@@ -177,24 +233,6 @@ def examine(
         seed=seed,
         schedule=schedule,
     )
-
-
-def read_known(
-    target: Target, *, planted: Iterable[str] = (), folder: Path = REGRESSIONS
-) -> dict[str, Path]:
-    """Signature -> file of the findings already known for this kind of target.
-
-    A file that cannot be read is a ScenarioError: a broken corpus must not make known findings
-    look new.
-    """
-    known = {}
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        case = Case.read(path)
-        # What shows without a planted bug shows with one, too.
-        fits = case.target in ("any", kind(target)) and case.broken <= frozenset(planted)
-        if fits and "signature" in case.found:
-            known[case.found["signature"]] = path
-    return known
 
 
 def file_name(finding: Finding) -> str:
@@ -242,13 +280,13 @@ def to_case(
     )
 
 
-def from_case(case: Case) -> Finding:
-    """The finding that a case with a tape keeps."""
+def from_case(case: Case, *, signature: str = "") -> Finding:
+    """The finding that a case with a tape keeps; its file need not say the signature."""
     return Finding(
         scenario=case.scenario,
         tape=case.tape,
         verdict=case.expect,
-        signature=case.found.get("signature", case.expect),
+        signature=signature or case.found.get("signature", case.expect),
         digest=case.found.get("digest", ""),
         planted=tuple(name for name in words.PLANTED if name in case.broken),
         steps_max=case.steps_max,

@@ -59,7 +59,7 @@ def findings(report: Report) -> list[tuple[Found, str]]:
     for found in (*report.new, *report.known):
         finding = found.finding
         kind = "new" if found.new else "known"
-        more = " (not simplified)" if found.new and not found.simplified else ""
+        more = " (not fully minimised)" if found.new and not found.minimised else ""
         sentence = sentences[finding.verdict][1]
         lines.append((found, f"  {kind}: {finding.signature}{more}: {sentence}"))
     return lines

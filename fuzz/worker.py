@@ -5,7 +5,7 @@
 
 It answers in lines of JSON on its standard output: {"at": ...} before it enters what might crash,
 {"stats": ...} (cumulative, about twice a second and at the end), {"finding": ...}, {"hint": ...},
-{"outcome": ...} for a replayed case, {"simplified": ...}, {"broken": ...} when the harness failed
+{"outcome": ...} for a replayed case, {"minimal": ...}, {"broken": ...} when the harness failed
 and {"done": true} as the last one. A worker that ends without that line has crashed. SIGTERM
 ends it cleanly; it dies with its parent.
 """
@@ -13,12 +13,11 @@ ends it cleanly; it dies with its parent.
 import base64
 import ctypes
 import json
-import math
 import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,13 +27,12 @@ sys.path.insert(0, str(ROOT))
 
 import cleanrace  # noqa: E402
 from cleanrace import Case, Scenario, Summary, Target  # noqa: E402
-from fuzz import corpus, generate, minimise, mix, racetable, store  # noqa: E402
+from fuzz import corpus, generate, keeping, minimise, mix, shelf, store  # noqa: E402
 
 REPLAY_OK = 4000  # schedules of a case that expects none to violate: the tests run all of them
 BATCH = 3000  # schedules of one scenario before the next one is drawn
 REPORT_SECONDS = 0.5
 CONFIRM_SCHEDULES = 200_000  # of the fiber engine, after a hint of the thread engine
-NEEDED_MAX = 1_000_000  # of a case's `within`
 PR_SET_PDEATHSIG = 1
 
 
@@ -309,7 +307,7 @@ def replay(worker: Worker) -> None:
         if not corpus.applies(case, worker.target):
             worker.say(outcome={"path": name, "applies": False})
             continue
-        if worker.left <= 0:
+        if worker.inputs and worker.left <= 0:  # one case at least, however slow the start was
             worker.say(outcome={"path": name, "applies": True, "skipped": True})
             continue
         worker.say(at={"path": name})
@@ -338,7 +336,7 @@ def replay(worker: Worker) -> None:
                 "complete": outcome.complete,
                 "ours": outcome.ours,
                 "expect": case.expect,
-                "known": outcome.met and "signature" in case.found,
+                "known": outcome.met and path.name == shelf.SCENARIO,
             }
         )
         if not case.scenario.micro and not case.broken:
@@ -349,46 +347,26 @@ def replay(worker: Worker) -> None:
         worker.tick()
 
 
-def simplify(worker: Worker) -> None:
-    """Findings from standard input, one a line, until it ends: simplified, with named switches."""
+def minimise_all(worker: Worker) -> None:
+    """Findings from standard input, one a line, until it ends: minimised and described."""
+    minimiser = minimise.Minimiser(worker.target, worker.job["seconds"])
     for line in sys.stdin:
         if worker.stopping:
             break
         finding = store.Finding.from_json(json.loads(line))
         worker.say(at={"scenario": finding.scenario.to_bytes().hex()})
-        simple = minimise.simplify(worker.target, finding, seconds=worker.job["seconds"])
-        worker.say(simplified={"case": text_of(worker.target, simple), "of": finding.signature})
-
-
-def text_of(target: Target, finding: store.Finding) -> str:
-    """The scenario file of a finding, its switches named."""
-    result = cleanrace.run(
-        target,
-        finding.scenario,
-        finding.tape,
-        planted=finding.planted,
-        judged=(finding.verdict,),
-        steps_max=finding.steps_max,
-    )
-    switches = racetable.switches(result, target)
-    within = needed(target, finding)
-    return store.to_case(target, finding, switches=switches, within=within).to_text()
-
-
-def needed(target: Target, finding: store.Finding) -> int:
-    """In how many schedules of seed 0 another build should show the verdict: with some reserve."""
-    summary = cleanrace.search(
-        target,
-        finding.scenario,
-        schedules=NEEDED_MAX,
-        seconds=1.0,
-        planted=finding.planted,
-        judged=(finding.verdict,),
-        steps_max=finding.steps_max,
-        stop_on=(finding.verdict,),
-    )
-    wanted = 10 * summary.schedules if summary.violations else NEEDED_MAX
-    return max(store.WITHIN, int(10 ** math.ceil(math.log10(max(1, wanted)))))
+        minimal = minimiser.minimise(finding)
+        case, files = keeping.made(worker.target, minimal)
+        worker.say(
+            minimal={
+                "of": finding.signature,
+                "case": case.to_text(),
+                "meta": asdict(keeping.to_meta(worker.target, minimal, schedules=None)),
+                "files": files,
+                "finished": minimal.finished,
+                "others": [other.to_json() for other in minimal.others],
+            }
+        )
 
 
 def explore(worker: Worker) -> None:
@@ -412,7 +390,7 @@ METHODS = {
     "random": random_search,
     "atheris": atheris,
     "hypothesis": hypothesis,
-    "simplify": simplify,
+    "minimise": minimise_all,
 }
 
 

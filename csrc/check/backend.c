@@ -25,8 +25,8 @@
 
 #include <linux/cleancache.h>
 
-#define BACKEND_POOLS	128
-#define BACKEND_PART	(BACKEND_POOLS / CR_THREADS_MAX)
+/* A thread has no more init callbacks than that: one an operation, and those of a registration. */
+#define BACKEND_PART	(CR_POOLS_MAX / CR_THREADS_MAX)
 #define BACKEND_PAGES	64
 #define BACKEND_UUIDS	4
 #define BACKEND_WORDS	64
@@ -45,10 +45,10 @@ struct backend_page {
 };
 
 struct backend {
-	struct backend_pool pools[BACKEND_POOLS];
+	struct backend_pool pools[CR_POOLS_MAX];
 	unsigned int pools_used;	/* no id from here on has been handed out */
-	u8 fresh[CR_THREADS_MAX];	/* ids handed out of each thread's part */
-	u8 back[BACKEND_POOLS];		/* ids given back, the last one on top */
+	u8 fresh[CR_THREADS_MAX];	/* new ids of each thread */
+	u32 back[CR_POOLS_MAX];	/* ids given back, the last one on top */
 	unsigned int back_used;
 	struct backend_page pages[BACKEND_PAGES];
 	unsigned int pages_used;
@@ -136,9 +136,9 @@ static void backend_touch_page(int pool, const struct cleancache_filekey *key, p
 }
 
 /*
- * An id that was given back, the last one first, or else a new one from the
- * part that belongs to the calling thread. Any id is legal; with a part each,
- * two super blocks that get new ids get the same ones in either order.
+ * An id that was given back, the last one first, or else a new one: every
+ * eighth belongs to the calling thread. Any id is legal; with ids of their own,
+ * two super blocks that get new ones get the same in either order.
  */
 static int backend_free_id(struct backend *backend)
 {
@@ -151,7 +151,7 @@ static int backend_free_id(struct backend *backend)
 	}
 	if (backend->fresh[self] == BACKEND_PART)
 		engine_stop(VERDICT_OVERFLOW);
-	return (int)(self * BACKEND_PART + backend->fresh[self]++);
+	return (int)(backend->fresh[self]++ * CR_THREADS_MAX + self);
 }
 
 static int backend_hand_out(unsigned int number, bool shared, unsigned int uuid)
@@ -326,7 +326,7 @@ static void backend_surrender(struct backend *backend, int pool)
 	if (scenario.ids_growing)
 		return;
 	backend_touch(&backend_words.ids, true);
-	backend->back[backend->back_used++] = (u8)pool;
+	backend->back[backend->back_used++] = (u32)pool;
 }
 
 static void backend_invalidate_fs(unsigned int number, int pool, const void *pc)

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define ORACLE_SUPERS	32
-#define ORACLE_POOLS	128
 #define ORACLE_PLACES	128	/* of files: 3 bits of file system, 2 of inode, 2 of page */
 #define ORACLE_WRITERS	(CR_OPS_MAX + 2)
 #define ORACLE_NOBODY	0xff
@@ -68,7 +67,7 @@ struct oracle_state {
 };
 
 static struct oracle_state oracle;
-static struct oracle_pool oracle_pools[CR_BACKENDS_MAX][ORACLE_POOLS];
+static struct oracle_pool oracle_pools[CR_BACKENDS_MAX][CR_POOLS_MAX];
 static uint32_t oracle_pools_used[CR_BACKENDS_MAX];
 static struct oracle_place oracle_places[ORACLE_PLACES];
 static uint16_t oracle_ranks[ORACLE_WRITERS];	/* of what each operation wrote */
@@ -154,7 +153,7 @@ static void oracle_pool_handed_out(unsigned int super, const struct cr_event *ev
 	unsigned int backend = EVENT_BACKEND(event->value);
 	struct oracle_pool *pool;
 
-	if (event->object < 0 || event->object >= ORACLE_POOLS)
+	if (event->object < 0 || event->object >= CR_POOLS_MAX)
 		return;
 	pool = &oracle_pools[backend][event->object];
 	if ((uint32_t)event->object >= oracle_pools_used[backend])
@@ -173,7 +172,7 @@ static void oracle_pool_named(unsigned int super, const struct cr_event *event)
 	unsigned int backend = EVENT_BACKEND(event->value);
 	const struct oracle_pool *pool;
 
-	if (event->object < 0 || event->object >= ORACLE_POOLS) {
+	if (event->object < 0 || event->object >= CR_POOLS_MAX) {
 		oracle_violates(VERDICT_POOL_UNKNOWN, oracle.at);
 		return;
 	}
@@ -191,7 +190,7 @@ static void oracle_pool_given_back(unsigned int super, const struct cr_event *ev
 	unsigned int backend = EVENT_BACKEND(event->value);
 	struct oracle_pool *pool;
 
-	if (event->object < 0 || event->object >= ORACLE_POOLS)
+	if (event->object < 0 || event->object >= CR_POOLS_MAX)
 		return;
 	pool = &oracle_pools[backend][event->object];
 	if (!pool->users)

@@ -26,14 +26,15 @@ struct engine_state {
 	bool count_pairs;		/* interleaving counters for a fuzzer */
 	bool explores;			/* footprints of the steps */
 	bool classes;			/* the hash of the happens-before class */
+	bool hashes;			/* the same, of an exploration */
 	bool detects;			/* races and lock rules */
 	uint32_t steps_max;
 	uint64_t seed;			/* of the thread engine's noise */
 	uint64_t schedule;
 	const struct policy *policy;
 	/* Derived when the run begins. */
-	bool observes;			/* anything that looks at single accesses */
-	bool attends;			/* a decision at every point, whatever the policy says */
+	bool observes;			/* anything that looks at single accesses; see explore.c */
+	bool attends;			/* a decision at every point, whatever policy_rest says */
 	/* While it runs. */
 	uint8_t current;		/* fiber engine: the running thread */
 	uint32_t steps;
@@ -81,6 +82,8 @@ unsigned int fiber_left(void);
 _Noreturn void fiber_stop(enum verdict verdict);
 
 void thread_run(unsigned int threads, void (*body)(unsigned int thread));
+/* Rounds from now on: which thread runs from each decision on; 0: as the machine likes. */
+void thread_force(const uint8_t *threads, size_t count);
 void thread_point(void);
 /* Leaves the others excluded, so that what looks on sees the wait's end at once. */
 void thread_wait(bool (*ready)(const void *object), void (*take)(void *object), void *object);

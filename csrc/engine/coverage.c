@@ -82,9 +82,11 @@ void cr_fuzz_attach(void *counters_init, void *pcs_init)
 	for (i = 0; i < CR_PAIRS_MAX; i++)
 		coverage_pair_pcs[i].pc = (uintptr_t)&coverage_pairs[i];
 	counters(coverage_edges, coverage_edges + CR_EDGES_MAX);
-	pcs(&coverage_edge_pcs[0].pc, &coverage_edge_pcs[CR_EDGES_MAX].pc);
+	pcs((const uintptr_t *)coverage_edge_pcs,
+	    (const uintptr_t *)(coverage_edge_pcs + CR_EDGES_MAX));
 	counters(coverage_pairs, coverage_pairs + CR_PAIRS_MAX);
-	pcs(&coverage_pair_pcs[0].pc, &coverage_pair_pcs[CR_PAIRS_MAX].pc);
+	pcs((const uintptr_t *)coverage_pair_pcs,
+	    (const uintptr_t *)(coverage_pair_pcs + CR_PAIRS_MAX));
 }
 
 uint32_t cr_edges_seen(void)

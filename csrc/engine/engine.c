@@ -203,7 +203,8 @@ void engine_run(unsigned int threads, void (*body)(unsigned int thread))
 	engine.enabled = 0;
 	engine.observes = engine.trace_full || engine.count_pairs || engine.explores ||
 			  engine.detects;
-	engine.attends = engine.trace_full || engine.recording || engine.policy->every;
+	engine.attends = engine.trace_full || engine.recording ||
+			 (engine.policy->every && !engine.policy->rests);
 	if (!threads)
 		return;
 	engine.active = true;

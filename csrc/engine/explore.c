@@ -16,6 +16,8 @@
  * threads are wanted and nobody sleeps. Above the depth `split` all enabled
  * threads are wanted as well; so the subtrees there are known beforehand, and
  * can be divided among processes.
+ *
+ * Steps that are repeated are not looked at again: see trail.h.
  */
 #include "explore.h"
 
@@ -28,13 +30,21 @@
 #include "order.h"
 #include "places.h"
 #include "random.h"
+#include "trail.h"
 
 struct explore_tree explore_tree;
+
+/* Of each step its thread, for those that are kept, and where its log begins. */
+static uint8_t explore_threads[EXPLORE_DEPTH_MAX];
+static uint32_t explore_logs[EXPLORE_DEPTH_MAX];
+/* The last node before which nothing had stopped a thread: a detector might have. */
+static uint32_t explore_calm;
 
 void explore_begin(const struct cr_explore *how)
 {
 	memset(&explore_tree, 0, offsetof(struct explore_tree, nodes));
 	explore_tree.how = *how;
+	trail.kept = 0;
 	places.sections = how->sections != 0;
 	places_reset(false);
 }
@@ -163,7 +173,9 @@ static void explore_start(uint64_t seed, uint64_t schedule)
 	(void)schedule;
 	policy_rest = 0;
 	memset(policy_pending, 0, sizeof(policy_pending));
-	memset(&places_step, 0, sizeof(places_step));
+	if (!trail.kept)
+		memset(&places_step, 0, sizeof(places_step));
+	explore_calm = trail.kept;
 	explore_tree.depth = 0;
 	explore_tree.ended = EXPLORE_COMPLETE;
 	explore_tree.learned = 0;
@@ -192,14 +204,38 @@ static struct explore_node *explore_arrive(unsigned int enabled, unsigned int cu
 	return node;
 }
 
+/*
+ * A step that is kept: nobody looks on, and the running thread is not asked
+ * again before somebody else's turn, or the branch, comes.
+ */
+static unsigned int explore_again(unsigned int enabled, unsigned int current, uint32_t step)
+{
+	const struct explore_node *node = &explore_tree.nodes[step];
+	uint32_t next = step + 1;
+
+	assert(node->enabled == enabled && node->before == current);
+	engine.observes = false;
+	while (next < trail.kept && explore_threads[next] == node->thread)
+		next++;
+	policy_rest = next;
+	explore_tree.depth = next;
+	return node->thread;
+}
+
 static unsigned int explore_choose(unsigned int enabled, unsigned int current, uint32_t step)
 {
 	struct explore_node *node;
 	unsigned int waitable;
 
-	(void)step;
+	if (step < trail.kept)
+		return explore_again(enabled, current, step);
+	engine.observes = true;
+	assert(explore_tree.depth == step);
 	if (explore_tree.depth)
 		explore_finish();
+	explore_logs[step] = trail.used;
+	if (engine.verdict == VERDICT_OK)
+		explore_calm = step;
 	if (current != POLICY_NOBODY && places.sections && places_step.section[current]) {
 		/* A decision inside of a section: it is not one step in this scenario. */
 		explore_tree.how.sections = 0;
@@ -219,6 +255,7 @@ static unsigned int explore_choose(unsigned int enabled, unsigned int current, u
 		node->waitable = (uint8_t)waitable;
 		explore_look(node);
 	}
+	explore_threads[step] = node->thread;
 	explore_tree.depth++;
 	return node->thread;
 }
@@ -226,6 +263,7 @@ static unsigned int explore_choose(unsigned int enabled, unsigned int current, u
 const struct policy policy_explore = {
 	.name = "explore",
 	.every = true,
+	.rests = true,
 	.begin = explore_start,
 	.choose = explore_choose,
 };
@@ -264,6 +302,7 @@ void explore_repeat(void (*run)(void))
 
 	explore_tree.fixed = explore_tree.depth;
 	explore_tree.fresh = explore_tree.depth;
+	trail.kept = 0;
 	run();
 	explore_tree.fixed = fixed;
 	explore_tree.fresh = fresh;
@@ -299,8 +338,9 @@ static bool explore_turn(struct explore_node *node)
 
 bool explore_next(void)
 {
-	unsigned int depth = explore_tree.depth;
+	unsigned int depth = explore_tree.depth, kept;
 
+	trail.kept = 0;
 	if (explore_tree.ended == EXPLORE_REPEAT)
 		return true;
 	if (explore_tree.ended == EXPLORE_ANEW) {
@@ -314,6 +354,8 @@ bool explore_next(void)
 			continue;
 		explore_tree.fixed = depth + 1;
 		explore_tree.fresh = depth;
+		kept = depth < explore_calm ? depth : explore_calm;
+		trail_back(explore_logs[kept], kept);
 		return true;
 	}
 	return false;

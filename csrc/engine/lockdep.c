@@ -14,6 +14,7 @@
 
 #include "core.h"
 #include "memory.h"
+#include "trail.h"
 #include "watch.h"
 
 #define LOCKDEP_UNKNOWN	LOCKDEP_LOCKS
@@ -54,11 +55,15 @@ static unsigned int lockdep_find(uintptr_t offset)
 		return entry->number;
 	if (lockdep.used == LOCKDEP_LOCKS)
 		return LOCKDEP_UNKNOWN;
+	trail_save(entry, sizeof(*entry));
+	trail_save(&lockdep.used, sizeof(lockdep.used));
 	entry->stamp = stamp;
 	entry->number = (uint8_t)lockdep.used++;
 	lockdep.offset[entry->number] = (uint16_t)(offset / MEMORY_GRAIN);
-	if (memory_is_section(offset))
+	if (memory_is_section(offset)) {
+		trail_save(&lockdep.sections, sizeof(lockdep.sections));
 		lockdep.sections |= lockdep_bit(entry->number);
+	}
 	return entry->number;
 }
 
@@ -90,11 +95,21 @@ static bool lockdep_order(unsigned int before, unsigned int after)
 		return true;
 	if (lockdep_reach[after] & lockdep_bit(before))
 		return false;
+	trail_save(&lockdep_after[before], sizeof(lockdep_after[before]));
 	lockdep_after[before] |= lockdep_bit(after);
-	for (i = 0; i < lockdep.used; i++)
-		if (i == before || lockdep_reach[i] & lockdep_bit(before))
-			lockdep_reach[i] |= more;
+	for (i = 0; i < lockdep.used; i++) {
+		if (i != before && !(lockdep_reach[i] & lockdep_bit(before)))
+			continue;
+		trail_save(&lockdep_reach[i], sizeof(lockdep_reach[i]));
+		lockdep_reach[i] |= more;
+	}
 	return true;
+}
+
+static void lockdep_save(unsigned int thread)
+{
+	trail_save(&lockdep.held[thread], sizeof(lockdep.held[thread]));
+	trail_save(&lockdep.shared[thread], sizeof(lockdep.shared[thread]));
 }
 
 void lockdep_takes(uintptr_t offset, enum lock_mode mode, enum lockdep_way way)
@@ -110,11 +125,14 @@ void lockdep_takes(uintptr_t offset, enum lock_mode mode, enum lockdep_way way)
 		for (before = *held; before; before &= before - 1)
 			if (!lockdep_order((unsigned int)__builtin_ctzll(before), number))
 				engine_stop(VERDICT_LOCK_ORDER);
+	lockdep_save(engine.current);
 	*held |= lockdep_bit(number);
 	if (mode == LOCK_READ)
 		lockdep.shared[engine.current] |= lockdep_bit(number);
-	if (mode == LOCK_SPIN)
+	if (mode == LOCK_SPIN) {
+		trail_save(&lockdep.spinning, sizeof(lockdep.spinning));
 		lockdep.spinning |= lockdep_bit(number);
+	}
 }
 
 void lockdep_leaves(uintptr_t offset)
@@ -125,6 +143,7 @@ void lockdep_leaves(uintptr_t offset)
 		return;
 	if (engine.detects && !(lockdep.held[engine.current] & lockdep_bit(number)))
 		engine_stop(VERDICT_LOCK_MISUSE);
+	lockdep_save(engine.current);
 	lockdep.held[engine.current] &= ~lockdep_bit(number);
 	lockdep.shared[engine.current] &= ~lockdep_bit(number);
 }
@@ -154,6 +173,7 @@ void lockdep_forget(unsigned int object)
 		if (memory_object[lockdep.offset[i] * MEMORY_GRAIN / MEMORY_UNIT] != object)
 			continue;
 		for (thread = 0; thread < CR_THREADS_MAX; thread++) {
+			lockdep_save(thread);
 			lockdep.held[thread] &= ~lockdep_bit(i);
 			lockdep.shared[thread] &= ~lockdep_bit(i);
 		}

@@ -241,13 +241,15 @@ static void order_reverse(unsigned int head, const struct order_later *later)
 	}
 }
 
-/* Per other thread the last step, in depth + 1, that `later` is dependent on and not after yet. */
-static void order_find(const struct order_later *later, unsigned int found[CR_THREADS_MAX])
+/*
+ * The other threads that have a step which `later` is dependent on and not after
+ * yet, as a set, and the depth of the last one each.
+ */
+static unsigned int order_find(const struct order_later *later, unsigned int found[CR_THREADS_MAX])
 {
-	unsigned int t, n;
+	unsigned int set = 0, t, n;
 
 	for (t = 0; t < CR_THREADS_MAX; t++) {
-		found[t] = 0;
 		if (t == later->thread)
 			continue;
 		for (n = order_counts[t]; n > later->before[t]; n--) {
@@ -255,27 +257,28 @@ static void order_find(const struct order_later *later, unsigned int found[CR_TH
 
 			if (!footprint_conflict(&order_node(depth)->did, later->did))
 				continue;
-			found[t] = depth + 1;
+			found[t] = depth;
+			set |= 1u << t;
 			break;
 		}
 	}
+	return set;
 }
 
 /* Reverses every race of `later`: none of the steps found stands between. */
-static void order_races(const struct order_later *later, const unsigned int found[CR_THREADS_MAX])
+static void order_races(const struct order_later *later, unsigned int set,
+			const unsigned int found[CR_THREADS_MAX])
 {
-	unsigned int t, u;
+	unsigned int left, others;
 
-	for (t = 0; t < CR_THREADS_MAX; t++) {
+	for (left = set; left; left &= left - 1) {
+		unsigned int t = (unsigned int)__builtin_ctz(left);
 		bool between = false;
 
-		if (!found[t])
-			continue;
-		for (u = 0; u < CR_THREADS_MAX; u++)
-			if (u != t && found[u] && order_after(found[u] - 1, found[t] - 1))
-				between = true;
+		for (others = set & ~(1u << t); others; others &= others - 1)
+			between |= order_after(found[__builtin_ctz(others)], found[t]);
 		if (!between)
-			order_reverse(found[t] - 1, later);
+			order_reverse(found[t], later);
 	}
 }
 
@@ -291,7 +294,7 @@ static uint64_t order_hash(const struct explore_node *node)
 static void order_step(unsigned int depth)
 {
 	struct explore_node *node = &explore_tree.nodes[depth];
-	unsigned int q = node->thread, count = order_counts[q], t, u;
+	unsigned int q = node->thread, count = order_counts[q], set, left, u;
 	struct order_later later = {
 		.thread = q,
 		.at = depth,
@@ -302,21 +305,18 @@ static void order_step(unsigned int depth)
 	};
 	unsigned int found[CR_THREADS_MAX];
 
-	order_find(&later, found);
+	set = order_find(&later, found);
 	memcpy(node->clock, later.before, sizeof(node->clock));
-	for (t = 0; t < CR_THREADS_MAX; t++) {
-		const uint16_t *clock;
+	for (left = set; left; left &= left - 1) {
+		const uint16_t *clock = order_node(found[__builtin_ctz(left)])->clock;
 
-		if (!found[t])
-			continue;
-		clock = order_node(found[t] - 1)->clock;
 		for (u = 0; u < CR_THREADS_MAX; u++)
 			if (node->clock[u] < clock[u])
 				node->clock[u] = clock[u];
 	}
 	node->clock[q] = (uint16_t)(count + 1);
 	node->order = (depth ? order_node(depth - 1)->order : 0) + order_hash(node);
-	order_races(&later, found);
+	order_races(&later, set, found);
 	order_steps[q][order_counts[q]++] = (uint16_t)depth;
 }
 
@@ -339,8 +339,7 @@ static void order_waiting(unsigned int thread)
 	if (later.wait == POLICY_GOES_ON)
 		return;
 	footprint_add(&did, places_number(offset), later.wait == POLICY_WAITS);
-	order_find(&later, found);
-	order_races(&later, found);
+	order_races(&later, order_find(&later, found), found);
 }
 
 void order_execution(void)

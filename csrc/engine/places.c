@@ -8,6 +8,7 @@
 #include "interleaving.h"
 #include "memory.h"
 #include "random.h"
+#include "trail.h"
 #include "unordered.h"
 #include "watch.h"
 
@@ -89,12 +90,14 @@ static unsigned int places_of_object(unsigned int object)
 	return MEMORY_MAX / MEMORY_GRAIN + object;
 }
 
-/* An object's life is part of the happens-before class, too. */
-static void places_class(unsigned int object, bool changes)
+/* Of an exploration, the hash of the happens-before class is kept here. */
+static void places_class(unsigned int place, bool changes)
 {
-	if (engine.classes)
-		interleaving_access(engine.current,
-				    (uintptr_t)places_of_object(object) * MEMORY_GRAIN, changes);
+	if (!engine.hashes)
+		return;
+	trail_save(&interleaving_thread[engine.current], sizeof(interleaving_thread[0]));
+	trail_save(&interleaving_places[place], sizeof(interleaving_places[0]));
+	interleaving_access(engine.current, (uintptr_t)place * MEMORY_GRAIN, changes);
 }
 
 /* The word of a section lock is no place. */
@@ -104,6 +107,7 @@ static bool places_section(uintptr_t offset, enum event_kind kind)
 
 	if (!memory_is_section(offset))
 		return false;
+	trail_save(places_step.section, sizeof(places_step.section));
 	if (kind == EVENT_LOCK)
 		*held = (uint16_t)(offset / MEMORY_GRAIN);
 	else if (kind == EVENT_UNLOCK)
@@ -140,7 +144,7 @@ static void places_lives(unsigned int object, bool orders, uint32_t pc)
 	unsigned int number = places_shared(places_at(places_of_object(object)),
 					    engine.current, false);
 
-	places_class(object, false);
+	places_class(places_of_object(object), false);
 	if (number == PLACES_PRIVATE)
 		return;
 	if (places_step.collects)
@@ -157,6 +161,8 @@ void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, u
 	unsigned int index = PLACES_NONE, before, number;
 	bool orders;
 
+	if (!memory_is_section(offset))
+		places_class(first, trace_kind_writes(kind));
 	if (places_section(offset, kind))
 		return;
 	orders = places_orders(offset, kind, pc);
@@ -180,7 +186,8 @@ void places_life(uintptr_t offset, bool changes)
 	unsigned int number = places_shared(places_at(places_of_object(object)),
 					    engine.current, false);
 
-	places_class(object, changes);
+	/* An object's life is part of the class, too. */
+	places_class(places_of_object(object), changes);
 	if (number != PLACES_PRIVATE)
 		places_touch(number, changes, true, 0);
 }
@@ -202,11 +209,20 @@ static uint64_t places_value(const char *memory)
 uint64_t places_state(void)
 {
 	uintptr_t units = memory_bytes() / MEMORY_UNIT, unit, word;
-	uint64_t state = 0;
+	const uint64_t freed = MEMORY_FREED * (~(uint64_t)0 / UINT8_MAX);
+	uint64_t state = 0, several;
 
 	for (unit = 0; unit < units; unit++) {
 		const char *now = __start_cr_kdata + unit * MEMORY_UNIT;
 
+		/* Strides: most objects are free, and most others are as they were. */
+		memcpy(&several, memory_state + unit, sizeof(several));
+		if (several == freed ||
+		    (!several && !memcmp(now, memory_image + unit * MEMORY_UNIT,
+					 sizeof(several) * MEMORY_UNIT))) {
+			unit += sizeof(several) - 1;
+			continue;
+		}
 		if (memory_state[unit] ||
 		    !memcmp(now, memory_image + unit * MEMORY_UNIT, MEMORY_UNIT))
 			continue;

@@ -24,8 +24,10 @@
 
 struct policy {
 	const char *name;
-	/* At each point, even where one thread alone is enabled, and blind to policy_rest. */
+	/* At each point, even where one thread alone is enabled, and blind to policy_rest... */
 	bool every;
+	/* ...unless this is set: no point is one before policy_rest, unless a thread waits. */
+	bool rests;
 	/* It reads the profile of the scenario: see profile.h. */
 	bool profiled;
 	void (*begin)(uint64_t seed, uint64_t schedule);

@@ -11,12 +11,14 @@
  */
 #include "race.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "core.h"
 #include "interleaving.h"
 #include "lockdep.h"
 #include "memory.h"
+#include "trail.h"
 #include "watch.h"
 
 #define RACE_PLACES	(MEMORY_MAX / MEMORY_GRAIN)
@@ -69,9 +71,21 @@ static struct cr_race race_table[CR_RACES_MAX];
 static size_t race_used;
 static uint16_t race_buckets[RACE_BUCKETS];	/* index + 1 */
 
-void race_reset(void)
+/* Lines of that table that this run has counted in. */
+#define RACE_TOLD_MAX	256
+static uint16_t race_told[RACE_TOLD_MAX];
+static unsigned int race_told_used;
+
+void race_reset(bool again)
 {
 	unsigned int i;
+
+	if (again) {
+		for (i = 0; i < race_told_used; i++)
+			race_table[race_told[i]].count++;
+		return;
+	}
+	race_told_used = 0;
 
 	memset(race_threads, 0, sizeof(race_threads));
 	for (i = 0; i < CR_THREADS_MAX; i++)
@@ -83,6 +97,7 @@ static inline void race_join(struct race_clock *into, const struct race_clock *f
 {
 	unsigned int i;
 
+	trail_save(into, sizeof(*into));
 	for (i = 0; i < CR_THREADS_MAX; i++)
 		into->of[i] = into->of[i] > from->of[i] ? into->of[i] : from->of[i];
 }
@@ -92,6 +107,7 @@ static struct race_word *race_word_at(unsigned int at, uint64_t stamp)
 	struct race_word *word = &race_words[at];
 
 	if (word->stamp != stamp) {
+		trail_save(word, sizeof(*word));
 		memset(word, 0, sizeof(*word));
 		word->stamp = stamp;
 	}
@@ -153,7 +169,15 @@ static void race_tell(const struct race_pair *pair, uintptr_t offset)
 	struct cr_race *race = race_entry(pair);
 	unsigned int i;
 
-	if (!race || race->count++)
+	if (!race)
+		return;
+	if (race_told_used == RACE_TOLD_MAX) {
+		trail.torn = true;
+	} else {
+		trail_save(&race_told_used, sizeof(race_told_used));
+		race_told[race_told_used++] = (uint16_t)(race - race_table);
+	}
+	if (race->count++)
 		return;
 	for (i = 0; i < 2; i++) {
 		race->pc[i] = pair->side[i]->pc;
@@ -174,6 +198,7 @@ static void race_found(uintptr_t offset, const struct race_record *before,
 	race_tell(&pair, offset);
 	if (race_met.judged || memory_is_racy(offset))
 		return;
+	trail_save(&race_met, sizeof(race_met));
 	race_met.judged = true;
 	race_met.violation = now->event;
 	race_met.cause = before->event;
@@ -209,7 +234,9 @@ static void race_place(uintptr_t offset, enum event_kind kind, uint32_t pc)
 	struct race_place *place = &race_places[offset / MEMORY_GRAIN];
 	bool plain = kind == EVENT_READ || kind == EVENT_WRITE;
 	unsigned int class = (plain ? RACE_PLAIN : 0) | (trace_kind_writes(kind) ? RACE_WRITES : 0);
+	uint32_t bit = (uint32_t)1 << (class * CR_THREADS_MAX + engine.current);
 	uint64_t stamp = watch_stamp(offset);
+	struct race_record *record = &place->records[class][engine.current];
 	struct race_record now = {
 		.count = race_threads[engine.current].of[engine.current],
 		.pc = pc, .kind = (uint8_t)kind, .held = lockdep.held[engine.current],
@@ -217,14 +244,18 @@ static void race_place(uintptr_t offset, enum event_kind kind, uint32_t pc)
 		.event = (uint32_t)trace_length() - engine.trace_full,
 	};
 
+	/* Of an earlier life, too, which may be taken back to. */
+	if (place->used & bit)
+		trail_save(record, sizeof(*record));
+	trail_save(place, offsetof(struct race_place, records));
 	if (place->stamp != stamp) {
 		place->stamp = stamp;
 		place->used = 0;
 	}
 	if (place->used)
 		race_check(place, offset, class, &now);
-	place->used |= (uint32_t)1 << (class * CR_THREADS_MAX + engine.current);
-	place->records[class][engine.current] = now;
+	place->used |= bit;
+	*record = now;
 }
 
 /* What the thread did so far happens before whoever sees the word as it is now. */
@@ -233,6 +264,7 @@ static void race_release(struct race_clock *word)
 	struct race_clock *clock = &race_threads[engine.current];
 
 	race_join(word, clock);
+	trail_save(&clock->of[engine.current], sizeof(clock->of[0]));
 	clock->of[engine.current]++;
 }
 
@@ -305,4 +337,5 @@ void cr_races_forget(void)
 	memset(race_table, 0, sizeof(race_table));
 	memset(race_buckets, 0, sizeof(race_buckets));
 	race_used = 0;
+	trail.kept = 0;
 }

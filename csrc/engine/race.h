@@ -30,7 +30,11 @@ struct race_met {
 
 extern struct race_met race_met;
 
-void race_reset(void);
+/*
+ * A run begins: anew, or from where the trail has taken back what this file knows
+ * of it, whose races count again.
+ */
+void race_reset(bool again);
 /* The running thread's access, in the order in which they happen. */
 void race_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc);
 /* A wait for that word to be 0 is over: whoever made it so happened before. */

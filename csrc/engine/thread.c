@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,6 +54,9 @@ static uint32_t thread_locked;		/* 2: somebody sleeps until it is 0 */
 static uint32_t thread_changes;		/* of what threads may wait for; under the lock */
 static unsigned int thread_sleepers;	/* who wait for a change; under the lock */
 static bool thread_stopping;
+static uint8_t thread_turns[CR_STEPS_MAX];	/* who runs from each decision on, if forced */
+static uint32_t thread_turns_used;
+static uint32_t thread_step;		/* the decision that was made last */
 
 static __thread unsigned int thread_number;
 static __thread bool thread_excludes;
@@ -140,12 +144,43 @@ static bool thread_is_stopping(void)
 	return __atomic_load_n(&thread_stopping, __ATOMIC_RELAXED);
 }
 
+/*
+ * A forced round hands over like the fiber engine does in a given run: decision
+ * number n is made when the running thread comes to its next point, has to wait
+ * or has ended, and says who runs from there on. Past the last one all run.
+ */
+void thread_force(const uint8_t *threads, size_t count)
+{
+	thread_turns_used = (uint32_t)(count < CR_STEPS_MAX ? count : CR_STEPS_MAX);
+	if (thread_turns_used)
+		memcpy(thread_turns, threads, thread_turns_used);
+}
+
+static void thread_decision(void)
+{
+	if (!thread_turns_used)
+		return;
+	__atomic_add_fetch(&thread_step, 1, __ATOMIC_RELEASE);
+	thread_wake(&thread_step, CR_THREADS_MAX);
+}
+
+static void thread_await_turn(void)
+{
+	uint32_t step;
+
+	while ((step = thread_load(&thread_step)) < thread_turns_used &&
+	       thread_turns[step] != thread_number && !thread_is_stopping())
+		thread_sleep(&thread_step, step);
+}
+
 void thread_point(void)
 {
 	uint64_t *random = &thread_table[thread_number].random;
 	uint32_t draw = random_draw(random);
 	volatile unsigned int spin;
 
+	thread_decision();
+	thread_await_turn();
 	if (thread_is_stopping())
 		thread_leave();
 	if (__atomic_add_fetch(&engine.steps, 1, __ATOMIC_RELAXED) > engine.steps_max)
@@ -184,6 +219,7 @@ static void thread_stop_if_deadlocked(void)
 	engine.verdict = VERDICT_DEADLOCK;
 	engine.events = (uint32_t)trace_length();
 	__atomic_store_n(&thread_stopping, true, __ATOMIC_RELAXED);
+	thread_decision();
 	thread_change();
 }
 
@@ -221,6 +257,7 @@ void thread_exclude(bool begin)
 _Noreturn void thread_stop(void)
 {
 	__atomic_store_n(&thread_stopping, true, __ATOMIC_RELAXED);
+	thread_decision();
 	if (!thread_excludes)
 		thread_exclude(true);
 	thread_change();
@@ -235,8 +272,11 @@ static void thread_play(unsigned int number, unsigned int threads)
 	/* A spinning barrier: after a sleeping one the threads start too far apart. */
 	while (thread_load(&thread_ready) < threads)
 		sched_yield();
-	if (!setjmp(thread_table[number].leave))
-		thread_body(number);
+	if (setjmp(thread_table[number].leave))
+		return;
+	thread_await_turn();
+	thread_body(number);
+	thread_decision();
 }
 
 static void thread_finish(unsigned int number)
@@ -308,6 +348,7 @@ void thread_run(unsigned int threads, void (*body)(unsigned int thread))
 	thread_alive = threads;
 	thread_ready = 0;
 	thread_stopping = false;
+	thread_step = 0;
 	for (i = 0; i < threads; i++) {
 		thread_table[i].random = random_state(engine.seed + i, engine.schedule);
 		thread_table[i].ready = NULL;

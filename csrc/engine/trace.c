@@ -79,7 +79,8 @@ void trace_append(enum event_kind kind, int object, int64_t value)
 		return;
 	trace_write(event, kind, object, value);
 	event->pc = 0;
-	event->enabled = 0;
+	/* A full trace tells every decision: a thread's first event has no access. */
+	event->enabled = engine.trace_full ? (uint16_t)engine.enabled : 0;
 }
 
 void trace_access(enum event_kind kind, int object, int64_t value,

@@ -8,27 +8,35 @@
  */
 #include "unordered.h"
 
-#include <stddef.h>
 #include <string.h>
 
 #include "core.h"
 #include "footprint.h"
+#include "trail.h"
 
 /* A lane per thread; what is not there is 0. */
 struct unordered_clock {
 	int16_t of __attribute__((vector_size(2 * CR_THREADS_MAX)));
 };
 
-struct unordered_place {
+struct unordered_points {
 	struct unordered_clock writes;		/* what ordering writes know */
 	struct unordered_clock reads;		/* what ordering reads since then know */
 	struct unordered_clock write_at;	/* the last ordering write, in its thread's lane */
 	struct unordered_clock read_at;		/* ordering reads */
-	struct unordered_clock plain_write_at;
-	struct unordered_clock plain_read_at;
+};
+
+/* Plain reads, or plain writes; where none is known, section and pc mean nothing. */
+struct unordered_plains {
+	struct unordered_clock at;
+	uint16_t section[CR_THREADS_MAX];
+	uint32_t pc[CR_THREADS_MAX];
+};
+
+struct unordered_place {
+	struct unordered_points points;
+	struct unordered_plains plains[2];	/* reads, writes */
 	uint64_t stamp;
-	uint16_t section[2][CR_THREADS_MAX];	/* of plain reads and writes */
-	uint32_t pc[2][CR_THREADS_MAX];
 };
 
 struct unordered_met unordered_met;
@@ -81,8 +89,10 @@ static struct unordered_place *unordered_place(unsigned int number)
 	struct unordered_place *place = &unordered_places[number];
 
 	if (place->stamp != unordered_stamp) {
-		/* Where no access is known, section and pc mean nothing. */
-		memset(place, 0, offsetof(struct unordered_place, stamp));
+		trail_save(&place->stamp, sizeof(place->stamp));
+		memset(&place->points, 0, sizeof(place->points));
+		memset(&place->plains[0].at, 0, sizeof(place->plains[0].at));
+		memset(&place->plains[1].at, 0, sizeof(place->plains[1].at));
 		place->stamp = unordered_stamp;
 	}
 	return place;
@@ -95,8 +105,10 @@ static void unordered_found(uint32_t pc)
 	for (i = 0; i < unordered_met.count; i++)
 		if (unordered_met.pc[i] == pc)
 			return;
-	if (i < UNORDERED_MAX)
-		unordered_met.pc[unordered_met.count++] = pc;
+	if (i == UNORDERED_MAX)
+		return;
+	trail_save(&unordered_met.count, sizeof(unordered_met.count));
+	unordered_met.pc[unordered_met.count++] = pc;
 }
 
 /* The lanes of `at` that `known` does not reach, the running thread's own apart. */
@@ -116,19 +128,19 @@ static inline unsigned int unordered_lanes(const struct unordered_clock *at,
 }
 
 /* Plain accesses of other threads that this one conflicts with, unordered: true if any. */
-static bool unordered_plains(const struct unordered_place *place, bool wrote,
+static bool unordered_unlike(const struct unordered_place *place, bool wrote,
 			     const struct unordered_clock *known, unsigned int section)
 {
-	const struct unordered_clock *at = wrote ? &place->plain_write_at : &place->plain_read_at;
-	unsigned int lanes = unordered_lanes(at, known);
+	const struct unordered_plains *plains = &place->plains[wrote];
+	unsigned int lanes = unordered_lanes(&plains->at, known);
 	bool found = false;
 
 	for (; lanes; lanes &= lanes - 1) {
 		unsigned int t = (unsigned int)__builtin_ctz(lanes);
 
-		if (section && place->section[wrote][t] == section)
+		if (section && plains->section[t] == section)
 			continue;
-		unordered_found(place->pc[wrote][t]);
+		unordered_found(plains->pc[t]);
 		found = true;
 	}
 	return found;
@@ -137,22 +149,25 @@ static bool unordered_plains(const struct unordered_place *place, bool wrote,
 void unordered_point(unsigned int number, bool writes)
 {
 	struct unordered_place *place = unordered_place(number);
+	struct unordered_points *points = &place->points;
 	struct unordered_clock *self = &unordered_threads[engine.current];
 
-	unordered_join(self, &place->writes);
+	trail_save(self, sizeof(*self));
+	trail_save(points, sizeof(*points));
+	unordered_join(self, &points->writes);
 	if (writes)
-		unordered_join(self, &place->reads);
-	unordered_plains(place, true, self, 0);
+		unordered_join(self, &points->reads);
+	unordered_unlike(place, true, self, 0);
 	if (writes)
-		unordered_plains(place, false, self, 0);
+		unordered_unlike(place, false, self, 0);
 	self->of -= unordered_lane(engine.current).of;
 	if (writes) {
-		place->writes = *self;
-		memset(&place->reads, 0, sizeof(place->reads));
-		unordered_set(&place->write_at, self, engine.current);
+		points->writes = *self;
+		memset(&points->reads, 0, sizeof(points->reads));
+		unordered_set(&points->write_at, self, engine.current);
 	} else {
-		unordered_join(&place->reads, self);
-		unordered_set(&place->read_at, self, engine.current);
+		unordered_join(&points->reads, self);
+		unordered_set(&points->read_at, self, engine.current);
 	}
 }
 
@@ -160,18 +175,19 @@ void unordered_plain(unsigned int number, bool writes, uint32_t pc, unsigned int
 {
 	struct unordered_place *place = unordered_place(number);
 	const struct unordered_clock *self = &unordered_threads[engine.current];
-	struct unordered_clock *at = writes ? &place->plain_write_at : &place->plain_read_at;
+	struct unordered_plains *plains = &place->plains[writes];
 	struct unordered_clock next = *self;
-	bool found = unordered_lanes(&place->write_at, self) ||
-		     (writes && unordered_lanes(&place->read_at, self));
+	bool found = unordered_lanes(&place->points.write_at, self) ||
+		     (writes && unordered_lanes(&place->points.read_at, self));
 
-	found |= unordered_plains(place, true, self, section);
+	found |= unordered_unlike(place, true, self, section);
 	if (writes)
-		found |= unordered_plains(place, false, self, section);
+		found |= unordered_unlike(place, false, self, section);
 	if (found)
 		unordered_found(pc);
 	next.of -= unordered_lane(engine.current).of;
-	unordered_set(at, &next, engine.current);
-	place->section[writes][engine.current] = (uint16_t)section;
-	place->pc[writes][engine.current] = pc;
+	trail_save(plains, sizeof(*plains));
+	unordered_set(&plains->at, &next, engine.current);
+	plains->section[engine.current] = (uint16_t)section;
+	plains->pc[engine.current] = pc;
 }

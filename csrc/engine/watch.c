@@ -7,6 +7,7 @@
 #include "lockdep.h"
 #include "places.h"
 #include "race.h"
+#include "trail.h"
 #include "unordered.h"
 #include "tsan.h"
 
@@ -26,18 +27,22 @@ bool watch_promote(uint32_t pc)
 	return true;
 }
 
-void watch_reset(void)
+void watch_reset(bool again)
 {
+	if (engine.detects)
+		race_reset(again);
+	if (again)
+		return;
 	lockdep_reset();
 	race_met.judged = false;
-	if (engine.detects)
-		race_reset();
 	if (engine.explores && engine.reduced)
 		unordered_reset();
 }
 
 void watch_life(uintptr_t offset, bool changes)
 {
+	uint32_t *lives;
+
 	if (changes)
 		tsan_life(offset, memory_state[offset / MEMORY_UNIT] == MEMORY_FREED);
 	if (!engine.observes)
@@ -48,7 +53,9 @@ void watch_life(uintptr_t offset, bool changes)
 		return;
 	if (engine.detects)
 		race_life(offset);
-	watch_lives[memory_object[offset / MEMORY_UNIT]]++;
+	lives = &watch_lives[memory_object[offset / MEMORY_UNIT]];
+	trail_save(lives, sizeof(*lives));
+	(*lives)++;
 	lockdep_forget(memory_object[offset / MEMORY_UNIT]);
 }
 

@@ -36,8 +36,8 @@ static inline uint64_t watch_stamp(uintptr_t offset)
 	return interleaving_stamp << 32 | watch_lives[memory_object[offset / MEMORY_UNIT]];
 }
 
-/* A run begins. */
-void watch_reset(void);
+/* A run begins: see race_reset(). */
+void watch_reset(bool again);
 
 /* A wait for the word at that offset to be 0 is over. */
 void watch_acquired(uintptr_t offset);

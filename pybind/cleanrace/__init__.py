@@ -5,15 +5,17 @@
 
 See ARCHITECTURE.md for what the words mean. `cleanrace.strategies` (needs Hypothesis) draws
 scenarios, `cleanrace.model` says what a single-threaded one must do, `cleanrace.pct` what a search
-may have missed, `cleanrace.words` has the words and limits of the format.
+may have missed, `cleanrace.schedule` names schedules so that they travel between builds,
+`cleanrace.words` has the words and limits of the format.
 """
 
-from cleanrace import model, pct, words
+from cleanrace import model, pct, schedule, words
 from cleanrace.case import Case, Switch
 from cleanrace.explorer import Exploration, Explorer, Simplest, explore
 from cleanrace.result import Access, Event, Race, Result, Summary
-from cleanrace.runner import run, search
+from cleanrace.runner import run, run_forced, search
 from cleanrace.scenario import FileSystem, Operation, Scenario
+from cleanrace.schedule import NotExpressible, follow
 from cleanrace.target import Target, TargetError, target, targets
 from cleanrace.text import ScenarioError
 
@@ -24,6 +26,7 @@ __all__ = [
     "Exploration",
     "Explorer",
     "FileSystem",
+    "NotExpressible",
     "Operation",
     "Race",
     "Result",
@@ -35,9 +38,12 @@ __all__ = [
     "Target",
     "TargetError",
     "explore",
+    "follow",
     "model",
     "pct",
     "run",
+    "run_forced",
+    "schedule",
     "search",
     "target",
     "targets",

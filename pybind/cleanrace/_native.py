@@ -150,14 +150,15 @@ class Native:
             },
         )
 
-    def run(self, config: Config, scenario: bytes, tape: bytes) -> RawResult:
-        """cr_run."""
+    def run(
+        self, config: Config, scenario: bytes, tape: bytes, *, forced: bool = False
+    ) -> RawResult:
+        """cr_run; or cr_run_forced, of which `tape` has the threads."""
         result = self.ffi.new("struct cr_result *")
+        call = self.lib.cr_run_forced if forced else self.lib.cr_run
         with self.lock:
             self._check(
-                self.lib.cr_run(
-                    self.config(config), scenario, len(scenario), tape, len(tape), result
-                )
+                call(self.config(config), scenario, len(scenario), tape, len(tape), result)
             )
             size = result.trace_length * self.ffi.sizeof("struct cr_event")
             return RawResult(

@@ -14,30 +14,59 @@ from cleanrace.scenario import Scenario
 
 WITHIN: Final = 20_000
 NUMBER_MAX: Final = 1_000_000_000
+EDGES: Final = ("start", "end")  # kinds of switches where no thread was about to do anything
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """One preemption of a finding.
+    """One choice of a schedule that is not the default: thread `thread` stops, `to` goes on.
 
-    At decision point `step` thread `thread` was about to do `kind` to `object` at `where`
-    ("function:line"), and thread `to` went on instead.
+    It is named by what `thread` was about to do, so that it means the same in every build that
+    has that step: in its operation number `operation` (from 1), for the `count`-th time there
+    (from 1), `kind` on `object` in `function`. kind is an access of the events table with the
+    object's name, or a callback ("cb-put") with the object "pool". kind "end":
+    the thread has ended; "start": nobody ran yet, and `thread` means nothing; operation and count
+    are 0 then, function and object "-".
     """
 
-    step: int
     thread: int
     to: int
-    where: str
+    operation: int
+    function: str
     kind: str
     object: str
+    count: int
 
     def __post_init__(self) -> None:
-        checks.number("step", self.step, 0, NUMBER_MAX)
         checks.number("thread", self.thread, 0, words.THREADS_MAX - 1)
         checks.number("to", self.to, 0, words.THREADS_MAX - 1)
-        checks.word("where", self.where)
+        checks.word("function", self.function)
         checks.word("kind", self.kind)
         checks.word("object", self.object)
+        if self.kind in EDGES:
+            checks.number("operation", self.operation, 0, 0)
+            checks.number("count", self.count, 0, 0)
+            if (self.function, self.object) != ("-", "-") or (
+                self.kind == "start" and self.thread != self.to
+            ):
+                raise ValueError(f"kind={self.kind}: such a switch has only threads, use edge()")
+        else:
+            checks.number("operation", self.operation, 1, words.OPERATIONS_MAX)
+            checks.number("count", self.count, 1, NUMBER_MAX)
+
+    @staticmethod
+    def edge(kind: str, thread: int, to: int) -> "Switch":
+        """A switch where `thread` has ended, or at the start."""
+        return Switch(thread, to, 0, "-", kind, "-", 0)
+
+    def __str__(self) -> str:
+        """As scenario files write it."""
+        if self.kind == "start":
+            return f"start->{self.to}"
+        if self.kind == "end":
+            return f"{self.thread}->{self.to} end"
+        what = f"{self.operation} {self.function} {self.kind} {self.object} {self.count}"
+        return f"{self.thread}->{self.to} {what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +77,9 @@ class Case:
     kernel file). broken: planted bugs that are switched on. expect: "ok", or the verdict that
     some schedule must have in its set. within: how many schedules of `random` must show it, or
     must not. steps_max: decision points per run, 0 for the default. tape: the choices of a
-    finding, stored without trailing zeros, which mean nothing. found: facts about a finding by
-    key (words.FOUND). switches: its preemptions. comments: the file's comment lines, without
-    "# ". ValueError names what cannot be.
+    finding in one build, stored without trailing zeros, which mean nothing. found: facts about a
+    finding by key (words.FOUND). switches: the same choices for every build. comments: the file's
+    comment lines, without "# ". ValueError names what cannot be.
     """
 
     scenario: Scenario
@@ -102,12 +131,17 @@ class Case:
         ScenarioError with line and column for its content, OSError if it cannot be read; a file
         that is far too long is not read to its end.
         """
-        from cleanrace import text
-
         source = Path(path)
         with source.open("rb") as file:
-            data = file.read(text.TEXT_MAX + 1)
-        return text.parse_bytes(data, source=str(source))
+            data = file.read(words.TEXT_MAX + 1)
+        return Case.from_data(data, source=str(source))
+
+    @staticmethod
+    def from_data(data: bytes, *, source: str = "") -> "Case":
+        """Parse a scenario file's bytes, whatever they are; as from_text."""
+        from cleanrace.text import parse_bytes
+
+        return parse_bytes(data, source=source)
 
     @staticmethod
     def from_text(text: str, *, source: str = "") -> "Case":

@@ -197,6 +197,13 @@ class Explorer:
             met.violations[n] for n in range(self._stop_on.bit_length()) if self._stop_on >> n & 1
         )
 
+    @property
+    def last(self) -> Simplest | None:
+        """The last execution that had a verdict in stop_on: the one it paused after."""
+        self._own()
+        found = self.target.native.explore_tape(0)
+        return None if found is None else Simplest(found[0].rstrip(b"\0"), found[1])
+
     def now(self) -> Exploration:
         """Where it is."""
         self._own()

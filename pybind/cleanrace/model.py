@@ -23,7 +23,7 @@ EBUSY: Final = -16
 EINVAL: Final = -22
 END_OF_FILE: Final = -1
 
-_PART: Final = 16  # ids of pools that each thread has for itself
+_STRIDE: Final = words.THREADS_MAX  # every eighth id of a pool belongs to a thread
 
 
 class ModelCall(NamedTuple):
@@ -48,7 +48,7 @@ class _Pool:
 class _Backend:
     """Pools by id, and pages by pool, key and index.
 
-    fresh: how many ids each thread was given of its part; back: ids given back, the last one last.
+    fresh: how many ids each thread was given of its own; back: ids given back, the last one last.
     """
 
     pools: dict[int, _Pool] = field(default_factory=dict)
@@ -308,13 +308,13 @@ class Model:
         return number
 
     def _free_id(self) -> int:
-        """The id that was given back last, or the next one of the thread's part of all ids."""
+        """The id that was given back last, or the next one that belongs to the thread."""
         backend = self._backend()
-        if backend.back and self.scenario.ids == "smallest":
+        if backend.back and self.scenario.ids == "reused":
             return backend.back.pop()
         fresh = backend.fresh.get(self._thread, 0)
         backend.fresh[self._thread] = fresh + 1
-        return self._thread * _PART + fresh
+        return fresh * _STRIDE + self._thread
 
     def _get(self, sb: _Super, inode: int, index: int) -> int:
         """The content that the backend has, 0 for none."""

@@ -15,7 +15,7 @@ class Event(NamedTuple):
     step: decision points passed before it. thread: who did it. kind: a name of the events table.
     object, value: what the events table says for the kind; the object of an access is an offset
     into the kernel's data. pc: of accesses, offset into the kernel's text, 0 for none. enabled:
-    of accesses, the bit set of threads that could have gone on.
+    in a full trace, the bit set of the threads that could have gone on at that step.
     """
 
     step: int

@@ -67,6 +67,51 @@ def run(
     return _result(target, scenario, target.native.run(config, scenario.to_bytes(), tape))
 
 
+def run_forced(
+    target: Target,
+    scenario: Scenario,
+    tape: bytes = b"",
+    *,
+    planted: Iterable[str] = (),
+    judged: Iterable[str] | None = None,
+    steps_max: int = 0,
+) -> Result:
+    """Run the schedule of a tape with real threads, which hand over as the fibers do.
+
+    The arguments are run's. The thread engine has no detectors, so what they alone see is not
+    judged; everything else, and all events of the trace but accesses, are the same.
+    """
+    fibers = run(
+        target,
+        scenario,
+        tape,
+        planted=planted,
+        judged=judged,
+        steps_max=steps_max,
+        detect=False,
+    )
+    config = _config(
+        target,
+        scenario,
+        engine="thread",
+        policy="tape",
+        planted=planted,
+        judged=judged,
+        steps_max=steps_max,
+        full=False,
+        points="all",
+        detect=False,
+        seed=0,
+        schedule=0,
+    )
+    running: dict[int, int] = {}
+    for event in fibers.trace:
+        running.setdefault(event.step, event.thread)
+    turns = bytes(running.get(step, 0) for step in range(max(running, default=-1) + 1))
+    raw = target.native.run(config, scenario.to_bytes(), turns, forced=True)
+    return _result(target, scenario, raw)
+
+
 def search(
     target: Target,
     scenario: Scenario,

@@ -87,16 +87,17 @@ class Operation:
 class Scenario:
     """What is raced: file systems, backends' behaviour, and a list of operations per thread.
 
-    file_systems: 1 to 4 (none in a micro scenario). threads: up to 8, none empty, with together
-    at most 64 operations. ids: pool ids are handed out "smallest" free first, or "growing" and
-    never again. capacity: pages that each backend can hold, 0 to 6, None without limit.
-    init_fails: which init callbacks of the run fail, counted from 0 over all backends, each 0 to
-    7. micro: the test-only table on four plain objects; such a scenario has nothing but threads.
+    file_systems: 1 to 6 (none in a micro scenario). threads: up to 8, none empty, with together
+    at most 64 operations. ids: pool ids are "reused", the one given back last first, or
+    "growing" and never again. capacity: pages that each backend can hold, 0 to 6, None without
+    limit. init_fails: which init callbacks of the run fail, counted from 0 over all backends, each
+    0 to 7. micro: the test-only table on four plain objects; such a scenario has nothing but
+    threads.
     """
 
     file_systems: tuple[FileSystem, ...] = (FileSystem(),)
     threads: tuple[tuple[Operation, ...], ...] = ()
-    ids: str = "smallest"
+    ids: str = "reused"
     capacity: int | None = None
     init_fails: frozenset[int] = frozenset()
     micro: bool = False
@@ -116,7 +117,7 @@ class Scenario:
         checks.items("file_systems", self.file_systems, tuple, FileSystem)
         count = len(self.file_systems)
         if self.micro:
-            if count or self.capacity is not None or self.init_fails or self.ids != "smallest":
+            if count or self.capacity is not None or self.init_fails or self.ids != "reused":
                 raise ValueError(
                     "micro=True: a micro scenario has threads only, pass file_systems=() and leave"
                     " ids, capacity and init_fails alone"

@@ -176,8 +176,18 @@ def cases() -> st.SearchStrategy[Case]:
     lines = st.text(printable, max_size=40).map(str.strip)
     word = st.text("abc_019.:[]", min_size=1, max_size=20)
     thread = st.integers(0, words.THREADS_MAX - 1)
-    number = st.integers(0, NUMBER_MAX)
-    switch = st.builds(Switch, number, thread, thread, word, word, word)
+    named = st.builds(
+        Switch,
+        thread,
+        thread,
+        st.integers(1, words.OPERATIONS_MAX),
+        word,
+        st.sampled_from(("read", "write", "lock", "cb-put", "wait")),
+        word,
+        st.integers(1, NUMBER_MAX),
+    )
+    start = thread.map(lambda to: Switch.edge("start", to, to))
+    switch = named | start | st.builds(Switch.edge, st.just("end"), thread, thread)
     values: dict[str, st.SearchStrategy[Any]] = {
         "scenario": scenarios() | scenarios(micro=True),
         "title": lines,

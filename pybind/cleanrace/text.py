@@ -14,17 +14,16 @@ from itertools import groupby
 from typing import Final, NamedTuple, TypeVar
 
 from cleanrace import words
-from cleanrace.case import NUMBER_MAX, WITHIN, Case, Switch
+from cleanrace.case import EDGES, NUMBER_MAX, WITHIN, Case, Switch
 from cleanrace.checks import shown
 from cleanrace.scenario import FileSystem, Operation, Scenario
 
-TEXT_MAX: Final = 512 * 1024
 LINE_MAX: Final = 128 * 1024
 LETTERS: Final = "abcdef"
 
 _WORD: Final = re.compile(r";|[^ \t;]+")
 _NUMBER: Final = re.compile(r"[0-9]{1,10}")
-_SWITCH: Final = re.compile(r"([0-9]+)->([0-9]+)")
+_SWITCH: Final = re.compile(r"([0-9]+|start)->([0-9]+)")
 
 
 class ScenarioError(ValueError):
@@ -68,7 +67,7 @@ def parse_bytes(data: bytes, *, source: str = "") -> Case:
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode()) + 1
         # The limit can cut a character in two; then the length is what is wrong.
-        if len(data) > TEXT_MAX and error.end >= TEXT_MAX:
+        if len(data) > words.TEXT_MAX and error.end >= words.TEXT_MAX:
             raise ScenarioError(_TOO_LONG, line, column, source) from None
         message = f"byte {data[error.start]:#04x} is not UTF-8, save the file as UTF-8"
         raise ScenarioError(message, line, column, source) from None
@@ -83,7 +82,7 @@ def parse(text: str, *, source: str = "") -> Case:
         raise ScenarioError(error.message, error.line, error.column, source) from None
 
 
-_TOO_LONG: Final = f"the file is too long, expected at most {TEXT_MAX} bytes"
+_TOO_LONG: Final = f"the file is too long, expected at most {words.TEXT_MAX} bytes"
 
 
 class _Parser:
@@ -101,9 +100,10 @@ class _Parser:
         self.versioned = False
 
     def parse(self, text: str) -> Case:
-        if len(text) > TEXT_MAX:
-            last = text.count("\n", 0, TEXT_MAX) + 1
-            raise ScenarioError(_TOO_LONG, last, TEXT_MAX - text.rfind("\n", 0, TEXT_MAX))
+        if len(text) > words.TEXT_MAX:
+            last = text.count("\n", 0, words.TEXT_MAX) + 1
+            column = words.TEXT_MAX - text.rfind("\n", 0, words.TEXT_MAX)
+            raise ScenarioError(_TOO_LONG, last, column)
         number = 0
         for number, line in enumerate(text.split("\n"), 1):
             self.line(number, line.removesuffix("\r"))
@@ -293,20 +293,33 @@ class _Parser:
         self.found[name] = self.rest_of_line(line.rest[1], line.text, "a value")
 
     def switch(self, line: _Line) -> None:
-        if len(line.rest) != 5:
+        match = _SWITCH.fullmatch(line.rest[0].text)
+        words_after = len(line.rest) - 1
+        edge = words_after == 1 and line.rest[1].text == "end"
+        starts = match is not None and match[1] == "start"
+        if not match or words_after != (0 if starts else 1 if edge else 5):
             raise line.key.error(
-                "expected switch <step> <from>-><to> <function:line> <kind> <object>"
+                "expected switch start-><to>, <from>-><to> end, or"
+                " <from>-><to> <operation> <function> <kind> <object> <count>"
             )
-        step = _number(line.rest[0], 0, NUMBER_MAX, "a step")
-        match = _SWITCH.fullmatch(line.rest[1].text)
-        if not match:
-            raise line.rest[1].error(f"expected <from>-><to>, not {shown(line.rest[1].text)}")
-        thread, to = (
-            _number(line.rest[1]._replace(text=digits), 0, words.THREADS_MAX - 1, "a thread")
-            for digits in match.groups()
-        )
-        where, kind, name = (word.text for word in line.rest[2:])
-        self.switches.append(_built(line.key, lambda: Switch(step, thread, to, where, kind, name)))
+        first, second = match.groups()
+        to = self.thread_number(line.rest[0], second)
+        thread = to if starts else self.thread_number(line.rest[0], first)
+        if starts or edge:
+            built = _built(line.key, lambda: Switch.edge("start" if starts else "end", thread, to))
+        else:
+            operation = _number(line.rest[1], 1, words.OPERATIONS_MAX, "an operation's number")
+            count = _number(line.rest[5], 1, NUMBER_MAX, "a count")
+            function, kind, name = (word.text for word in line.rest[2:5])
+            if kind in EDGES:
+                raise line.rest[3].error(f"{kind} is not what a running thread does")
+            built = _built(
+                line.key, lambda: Switch(thread, to, operation, function, kind, name, count)
+            )
+        self.switches.append(built)
+
+    def thread_number(self, word: _Word, digits: str) -> int:
+        return _number(word._replace(text=digits), 0, words.THREADS_MAX - 1, "a thread")
 
     # Everything that needs more than one line.
 
@@ -469,9 +482,7 @@ def case_text(case: Case) -> str:
     if case.tape:
         lines.append("tape " + " ".join(_tape_words(case.tape)))
     lines += [f"found {key} {case.found[key]}" for key in words.FOUND if key in case.found]
-    lines += [
-        f"switch {s.step} {s.thread}->{s.to} {s.where} {s.kind} {s.object}" for s in case.switches
-    ]
+    lines += [f"switch {switch}" for switch in case.switches]
     return _joined(lines)
 
 

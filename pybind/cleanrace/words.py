@@ -22,6 +22,7 @@ CAPACITY_MAX: Final = 6
 TAPE_MAX: Final = 32768
 STEPS_MAX: Final = 30000
 SCENARIO_BYTES_MAX: Final = 138
+TEXT_MAX: Final = 512 * 1024  # bytes of a scenario file
 HEADER_BYTES: Final = 10  # of a scenario in bytes, before its operations
 COUNT_AT: Final = 9  # where in it their number stands
 
@@ -126,7 +127,7 @@ PLANTED: Final[tuple[str, ...]] = (
 )
 
 KINDS: Final[tuple[str, ...]] = ("local", "shared", "none")
-IDS: Final[tuple[str, ...]] = ("smallest", "growing")
+IDS: Final[tuple[str, ...]] = ("reused", "growing")
 TARGETS: Final[tuple[str, ...]] = ("any", "reference", "linux")
 FOUND: Final[tuple[str, ...]] = (
     "signature",

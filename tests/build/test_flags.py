@@ -24,7 +24,7 @@ def kinds_of(plan: build.Plan, file: str) -> list[str]:
 
 def test_each_flag_has_a_reason_and_a_known_taker() -> None:
     takers = {"all", "instrumented", "engine", "ours", "foreign", "binding", "bytes", "asan",
-              "tsan", "tsan link"}
+              "coverage", "tsan", "tsan link"}
     for taker, compiler, flags, reason in build.FLAGS:
         assert taker in takers
         assert compiler in ("", "gcc", "clang")
@@ -40,7 +40,7 @@ def test_no_flag_is_given_outside_the_table(plan: build.Plan) -> None:
 
 
 def test_the_instrumented_side_is_compiled_one_way_only(plan: build.Plan) -> None:
-    for flavour in ("", "asan", "tsan"):
+    for flavour in ("", "asan", "coverage", "tsan"):
         for file in plan.instrumented:
             flags = plan.command(file, flavour)
             assert [flag for flag in flags if flag.startswith("-fsanitize")] == [

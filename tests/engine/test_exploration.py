@@ -8,7 +8,7 @@ where a section of a spinlock is one step.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import comb
 
@@ -290,6 +290,42 @@ def test_an_exploration_is_taken_up_where_it_was_left(target: Target) -> None:
     assert (met.executions, met.classes, met.blocked) == (
         everything.met.executions, everything.met.classes, everything.met.blocked)
     assert explorer.states() == everything.states
+
+
+def from_the_root(explorer: Explorer, tries: int) -> Exploration:
+    """Every execution is seen from its first step on: after loading, nothing is known of one."""
+    for _ in range(tries):
+        if (met := explorer.go_on(executions_max=1)).done:
+            break
+        assert explorer.target.native.explore_load(explorer.save())
+    return met
+
+
+@pytest.mark.parametrize("how", [{}, {"points": "all"}, {"points": "all", "policy": "dfs"}],
+                         ids=["sync", "all", "dfs"])
+def test_steps_that_were_seen_before_need_not_be_seen_again(
+    target: Target, how: dict[str, str]
+) -> None:
+    """Detectors look only at what is new, and report the same, as often."""
+    programs = Programs(7, (*PLAIN, *WAITS), sections=True)
+    compared = [(programs.one(), 300) for _ in range(100)]
+    data = scenario("local", "mount a; read a 0 0; reclaim a 0 0; read a 0 0; truncate a 0 0; "
+                    "write a 0 0; writeback a 0 0; reclaim a 0 0; read a 0 0",
+                    "register 0", "reclaim a 0 0; read a 0 0")
+    lives = scenario("local", "register 0", "mount a; unmount a; mount a; unmount a")
+    compared += [(data, 2500), (lives, 500)] if not how else []
+    verdicts = races = 0
+    for one, tries in compared:
+        explorer = Explorer(target, one, **how)
+        met, states = explorer.go_on(executions_max=tries), explorer.states()
+        explorer = Explorer(target, one, **how)
+        again = from_the_root(explorer, tries)
+        assert replace(met, seconds=0.0) == replace(again, seconds=0.0), one.to_text()
+        assert states == explorer.states()
+        verdicts += bool(met.violations)
+        races += bool(met.races)
+    assert verdicts > 10
+    assert races > 10
 
 
 def test_each_bound_has_the_bounds_below_it(target: Target) -> None:

@@ -95,6 +95,8 @@ def test_a_run_without_accesses_in_its_trace_is_the_same_run(target: Target) -> 
     for number in range(50):
         full = run(target, scenario, policy="random", schedule=number)
         short = run(target, scenario, policy="random", schedule=number, full=False)
-        assert short.trace == tuple(e for e in full.trace if e.kind not in micro.ACCESSES)
+        # Which threads could go on is in full traces only.
+        assert short.trace == tuple(
+            e._replace(enabled=0) for e in full.trace if e.kind not in micro.ACCESSES)
         assert (short.tape, short.steps, short.interleaving, short.verdict) == (
             full.tape, full.steps, full.interleaving, full.verdict)

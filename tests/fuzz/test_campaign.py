@@ -13,7 +13,17 @@ import pytest
 
 import cleanrace
 from cleanrace import Case, Target
-from fuzz import campaign, corpus, pool, premises, replaying, report, store
+from fuzz import (
+    campaign,
+    corpus,
+    keeping,
+    minimise,
+    pool,
+    premises,
+    report,
+    shelf,
+    store,
+)
 from fuzz import run as program
 
 METHODS = ["random", "atheris", "hypothesis"]
@@ -90,16 +100,19 @@ def test_a_campaign_keeps_new_findings_that_replay_exactly(
     for finding in said["findings"]:
         assert finding["new"]
         path = Path(finding["path"])
-        assert path.parent == tmp_path / "reference+c"
         case = Case.read(path)
         assert case.to_text() == path.read_text()
-        assert case.found["signature"] == finding["signature"]
-        result = cleanrace.run(
-            control, case.scenario, case.tape, planted=("c",), judged=(case.expect,)
-        )
+        if path.name == shelf.SCENARIO:
+            entry = shelf.read(path.parent)
+            assert entry.folder.parent == tmp_path
+            assert minimise.family_of(entry.meta.signature) == finding["signature"]
+            assert entry.meta.status == "open"
+        else:
+            assert path.parent == tmp_path / shelf.PENDING / "reference+c"
+        result = keeping.replayed(control, case)
         assert case.expect in result.verdicts
-        assert replaying.drift(case, result, control) == []
-        assert set(finding["methods"]) <= {"replay", *METHODS}
+        assert f"{result.digest:016x}" == case.found["digest"]
+        assert set(finding["methods"]) <= {"replay", "minimise", *METHODS}
     for row in said["methods"]:
         met = [finding for finding in said["findings"] if row["method"] in finding["methods"]]
         assert row["findings_new"] == len(met), row["method"]
@@ -204,9 +217,7 @@ def test_a_method_that_executes_nothing_is_status_3(
     )
 
 
-def test_a_known_finding_is_not_new(
-    control: Target, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_a_known_finding_is_not_new(control: Target, tmp_path: Path):
     summary = cleanrace.search(
         control, premises.MAIN, schedules=10**6, planted=("c",), judged=("init-missing",),
         stop_on=("init-missing",),
@@ -215,10 +226,9 @@ def test_a_known_finding_is_not_new(
         control, premises.MAIN, "init-missing", schedule=summary.first["init-missing"],
         planted=("c",),
     )  # fmt: skip
-    path = tmp_path / "regressions" / store.file_name(finding)
-    store.keep(path, store.to_case(control, finding))
-    known = store.read_known(control, planted=("c",), folder=path.parent)
-    monkeypatch.setattr(store, "read_known", lambda *_, **__: known)
+    minimal = minimise.Minimiser(control).minimise(finding)
+    kept = keeping.put(control, minimal, root=tmp_path / "findings")
+    path = kept.entry.folder / shelf.SCENARIO
     options = campaign.Options(seconds=1.0, planted=("c",), findings=tmp_path / "findings")
     made = campaign.Campaign(control, options)
     made.report.rows["random"] = campaign.Row(method="random")
@@ -282,7 +292,8 @@ def test_a_hint_of_the_thread_engine_is_kept_apart(control: Target, tmp_path: Pa
     made = campaign.Campaign(control, campaign.Options(findings=tmp_path, engine="thread"))
     scenario = premises.MAIN.to_bytes().hex()
     made.hinted({"verdict": "init-twice", "scenario": scenario, "schedules": 100})
-    path = tmp_path / "reference" / "unreproduced" / "init-twice-mount+register.litmus"
+    folder = tmp_path / shelf.PENDING / "reference" / "unreproduced"
+    path = folder / "init-twice-mount+register.litmus"
     case = Case.read(path)
     assert (case.expect, case.within, case.tape) == ("init-twice", 100, b"")
     assert made.report.status == 0

@@ -43,7 +43,7 @@ def one_line(text: str) -> str:
         (["frobnicate"], "frobnicate"),
         (["replay"], "FILE"),
         (["replay", "no-such.litmus"], "no-such.litmus: there is no such scenario file"),
-        (["replay", "."], "Is a directory"),
+        (["replay", "."], "scenario.litmus: there is no such scenario file"),
     ],
 )
 def test_a_wrong_argument_is_one_line_and_status_2(

@@ -28,7 +28,7 @@ UNMOUNT = (
 )
 LONG = (
     "cleanrace 1\nfs a local\nfs b shared\nfs c shared\nthread register 0\nthread mount a\n"
-    "thread mount b; unmount b\nthread mount c; unmount c\n"
+    "thread mount b; unmount b; mount b\nthread mount c; unmount c\n"
 )
 KEYS = {
     "file", "target", "scenario", "planted", "policy", "preemptions_bound", "points", "done",

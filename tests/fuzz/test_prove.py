@@ -64,7 +64,7 @@ def test_a_certificate_says_what_was_proved(real: Target, tiny: tuple[Path, str,
         assert found["totals"][name] == sum(row[column] for row in found["scenarios"])
     assert all(row[1] > 0 for row in found["scenarios"])
     assert "VIOLATED" in out
-    assert "corpus/regressions/init-twice-remount.litmus" in out
+    assert "corpus/findings/init-twice-remount+mount/scenario.litmus" in out
     assert certificate.text(found) == text
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import cleanrace
 from cleanrace import Result, Scenario, Target
-from fuzz import minimise, premises, racetable, store
+from fuzz import minimise, premises, racetable
 
 
 @pytest.fixture(scope="module")
@@ -109,25 +109,3 @@ def test_every_kind_of_event_has_words(real: Target):
 def test_clipping_keeps_the_line_number(text: str, width: int, clipped: str):
     assert racetable.clip(text, width) == clipped
     assert len(clipped) <= width
-
-
-def test_drift_names_the_first_wrong_switch(race: tuple[Result, Scenario], real: Target):
-    from dataclasses import replace
-
-    from fuzz import replaying
-
-    result, scenario = race
-    verdict = result.verdict
-    finding = store.examine(real, scenario, verdict, tape=result.tape, planted=("a",))
-    again = cleanrace.run(real, scenario, result.tape, planted=("a",), judged=(verdict,))
-    case = store.to_case(real, finding, switches=racetable.switches(again, real))
-    assert case.switches
-    assert replaying.drift(case, again, real) == []
-    wrong = replace(case.switches[0], where="elsewhere:1")
-    changed = replace(case, switches=(wrong, *case.switches[1:]))
-    lines = replaying.drift(changed, again, real)
-    assert len(lines) == 1
-    assert "switch 1" in lines[0]
-    assert "elsewhere:1" in lines[0]
-    other = replace(case, found=case.found | {"digest": "0" * 16, "build": "1" * 16})
-    assert "digest" in replaying.drift(other, again, real)[0]

@@ -95,7 +95,7 @@ def test_a_registration_initialises_in_the_order_of_mounting(target_510: Target)
     assert [(call.kind, call.pool) for call in model.calls] == [
         ("init-shared", 0),
         ("init-shared", -1),
-        ("init", 1),
+        ("init", 8),
     ]
     assert model.returns == [0, 0, 0, 0, 0, -16]
 

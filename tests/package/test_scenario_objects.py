@@ -51,7 +51,7 @@ MOUNT = Operation("mount", (0,))
             "mount is not of a micro scenario's table: lock",
         ),
         (lambda: Scenario((LOCAL,), micro=True), "pass file_systems=() and leave"),
-        (lambda: Scenario(ids="random"), "ids='random': expected one of smallest, growing"),
+        (lambda: Scenario(ids="random"), "ids='random': expected one of reused, growing"),
         (lambda: Scenario(capacity=7), "capacity=7: expected a number from 0 to 6"),
         (lambda: Scenario(init_fails=frozenset({8})), "init_fails=8: expected a number from 0"),
         (lambda: Scenario(init_fails={1}), "expected a frozenset of int"),

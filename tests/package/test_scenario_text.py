@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cleanrace import Case, FileSystem, Operation, Scenario, ScenarioError, Switch, strategies
-from cleanrace.text import LINE_MAX, TEXT_MAX
+from cleanrace.text import LINE_MAX
+from cleanrace.words import TEXT_MAX
 
 FIXED = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -35,7 +36,9 @@ thread mount a; read a 0 1; unmount a
 tape 0*12 1 0*3 2
 found build 0123456789abcdef
 found compiler gcc (Debian 12.2.0-14) 12.2.0
-switch 17 0->1 cleancache_register_ops:53 read cleancache_ops
+switch start->1
+switch 0->1 2 cleancache_register_ops read cleancache_ops 1
+switch 1->0 end
 """
 
 SHORT = "cleanrace 1\nfs a local\nthread mount a\n"
@@ -66,7 +69,11 @@ def test_every_line_of_the_grammar_is_read() -> None:
         steps_max=100,
         tape=bytes(12) + b"\1\0\0\0\2",
         found={"build": "0123456789abcdef", "compiler": "gcc (Debian 12.2.0-14) 12.2.0"},
-        switches=(Switch(17, 0, 1, "cleancache_register_ops:53", "read", "cleancache_ops"),),
+        switches=(
+            Switch.edge("start", 1, 1),
+            Switch(0, 1, 2, "cleancache_register_ops", "read", "cleancache_ops", 1),
+            Switch.edge("end", 1, 0),
+        ),
         comments=("Two mounts and a registration.", ""),
     )
     assert case.to_text() == FINDING
@@ -84,7 +91,7 @@ def test_a_micro_scenario_is_read() -> None:
 
 
 def test_defaults_may_be_left_out_and_order_is_free() -> None:
-    text = "\n  # why\r\ncleanrace 1\r\nthread  mount\ta ;unmount a\n\nfs a shared\nids smallest\n"
+    text = "\n  # why\r\ncleanrace 1\r\nthread  mount\ta ;unmount a\n\nfs a shared\nids reused\n"
     case = Case.from_text(text)
     assert case.comments == ("why",)
     assert case.expect == "ok"
@@ -163,7 +170,7 @@ def test_the_longest_tape_fits_into_a_file(tmp_path: Path) -> None:
         ("cleanrace 1\nmicro\ncapacity 1\n", 3, 1, "a micro scenario has no capacity"),
         (SHORT + "micro yes\n", 4, 7, "expected the end of the line"),
         (SHORT + "ids growing\nids growing\n", 5, 1, "a second ids line, the first is line 4"),
-        (SHORT + "ids big\n", 4, 5, "expected one of smallest, growing, not 'big'"),
+        (SHORT + "ids big\n", 4, 5, "expected one of reused, growing, not 'big'"),
         (SHORT + "capacity 7\n", 4, 10, "expected a number of pages from 0 to 6, not '7'"),
         (SHORT + "init-fails 0 0\n", 4, 14, "0 stands there twice"),
         (SHORT + "init-fails 8\n", 4, 12, "from 0 to 7"),
@@ -180,9 +187,12 @@ def test_the_longest_tape_fits_into_a_file(tmp_path: Path) -> None:
         (SHORT + "found me x\n", 4, 7, "expected one of signature, build, sha256"),
         (SHORT + "found seed\n", 4, 11, "expected a value after seed"),
         (SHORT + "found seed 1\nfound seed 1\n", 5, 7, "a second line 'found seed'"),
-        (SHORT + "switch 1 0->1 f:1 read\n", 4, 1, "expected switch <step> <from>-><to>"),
-        (SHORT + "switch 1 0-1 f:1 read x\n", 4, 10, "expected <from>-><to>, not '0-1'"),
-        (SHORT + "switch 1 0->8 f:1 read x\n", 4, 10, "expected a thread from 0 to 7, not '8'"),
+        (SHORT + "switch 0->1 1 f read x\n", 4, 1, "expected switch start-><to>, <from>-><to> end"),
+        (SHORT + "switch 0-1 1 f read x 1\n", 4, 1, "expected switch start-><to>"),
+        (SHORT + "switch start->1 end\n", 4, 1, "expected switch start-><to>"),
+        (SHORT + "switch 0->8 1 f read x 1\n", 4, 8, "expected a thread from 0 to 7, not '8'"),
+        (SHORT + "switch 0->1 0 f read x 1\n", 4, 13, "expected an operation's number"),
+        (SHORT + "switch 0->1 1 f end x 1\n", 4, 17, "end is not what a running thread does"),
         (SHORT + "title " + "x" * 2000 + "\n", 4, 7, "a title longer than 1000 characters"),
         (SHORT + "# " + "x" * LINE_MAX + "\n", 4, LINE_MAX + 1, "the line is too long"),
         ("\n" * 600_000, TEXT_MAX + 1, 1, "the file is too long"),

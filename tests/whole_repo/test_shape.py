@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-LINES_MAX = {"build.py": 633}
+LINES_MAX = {"build.py": 645}
 LINES_MAX_ELSE = 600
 COLUMNS_MAX = 100
 Modules = dict[str, ast.Module]

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The verbs about findings that are kept: `findings` lists and checks them, `minimise` makes them.
+
+`minimise` takes scenario files or folders with a schedule or a search behind them, and what
+campaigns left waiting. What it finds goes on the shelf; what waited goes once it is there.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import cleanrace
+from cleanrace import Case, NotExpressible, Target
+from fuzz import keeping, minimise, places, shelf, smaller, store
+from fuzz.command import (
+    Failure,
+    KernelOption,
+    TargetOption,
+    app,
+    console,
+    ensure,
+    number,
+    stages,
+)
+from fuzz.report import say
+
+CHECK_SCHEDULES = 20_000  # of a search for a finding whose switches do not show it
+SEARCHED = 200_000  # of a search for the verdict of a file without a schedule
+WIDE = 70  # columns from which on a table has all of its columns
+
+FindingsOption = Annotated[
+    Path,
+    typer.Option("--findings", metavar="DIR", help="The shelf; default corpus/findings/."),
+]
+
+
+@app.command("findings")
+def findings_command(
+    target: TargetOption = None,
+    kernel: KernelOption = None,
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Replay each on this target and update its status.")
+    ] = False,
+    planted: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BUG", help="With --check: a planted bug that is there now."),
+    ] = None,
+    findings: FindingsOption = shelf.FOLDER,
+) -> None:
+    """List the findings that are kept; with --check, replay every one."""
+    if not findings.is_dir():
+        raise Failure(f"--findings {findings}: there is no such folder")
+    for bug in planted or ():
+        if bug not in cleanrace.words.PLANTED:
+            known = ", ".join(cleanrace.words.PLANTED)
+            raise Failure(f"--planted {bug}: expected one of {known}")
+    out = console()
+    entries, unreadable = shelf.entries(findings)
+    if not check:
+        if target is not None or kernel is not None or planted:
+            raise Failure("--target, --kernel and --planted need --check: add it")
+        _list(out, entries)
+        status = 0
+    else:
+        status = _check(out, ensure(out, target, kernel), entries, planted or ())
+    for line in unreadable:
+        print(f"run.py: {line}", file=sys.stderr)
+    raise typer.Exit(2 if unreadable else status)
+
+
+def _list(out: Console, entries: Sequence[shelf.Entry]) -> None:
+    if not entries:
+        say(out, "no findings are kept")
+        return
+    table = Table(show_edge=False, pad_edge=False)
+    columns = ("finding", "status", "target", "found by", "date")
+    shown = columns if out.width >= WIDE else columns[:2]
+    for column in shown:
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        planted = "".join(f"+{bug}" for bug in entry.meta.planted)
+        by = entry.meta.found_by.partition(",")[0]
+        cells = (entry.name, entry.meta.status, entry.meta.target + planted, by, entry.meta.date)
+        table.add_row(*cells[: len(shown)])
+    out.print(table)
+    counts = {status: sum(e.meta.status == status for e in entries) for status in shelf.STATUSES}
+    listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    say(out, f"{len(entries)} findings: {listed}")
+
+
+def _check(
+    out: Console, target: Target, entries: Sequence[shelf.Entry], planted: Sequence[str]
+) -> int:
+    """Replay all; 1 if one shows that should not, or does not show and is expected to."""
+    say(out, f"on {target.name} {target.version}, build {target.build_id}")
+    amiss = checked = 0
+    for entry in entries:
+        if entry.case.target not in ("any", store.kind(target)):
+            say(out, f"  {entry.name}: not for this kind of target")
+            continue
+        checked += 1
+        met, how = keeping.check(
+            target, entry, planted=planted, schedules_max=CHECK_SCHEDULES
+        )
+        status = entry.meta.status
+        if status != "expected":
+            status = "open" if met else "fixed"
+        amiss += met != (entry.meta.status == "expected")
+        changed = f", was {entry.meta.status}" if status != entry.meta.status else ""
+        say(out, f"  {entry.name}: {'shows' if met else 'does not show'}, {how}; {status}{changed}")
+        if changed:
+            try:
+                shelf.update(replace(entry, meta=replace(entry.meta, status=status)))
+            except shelf.Unreadable as error:
+                say(out, f"WARNING: {error}", style="bold yellow")
+    if not checked:
+        say(out, "nothing was checked: no finding is for this kind of target")
+        return 3
+    say(out, f"checked {checked}: {checked - amiss} as they should be, {amiss} not")
+    return 1 if amiss else 0
+
+
+@dataclass
+class _Done:
+    """What a minimisation of many files came to."""
+
+    raw: int = 0
+    new: list[shelf.Entry] = field(default_factory=list)
+    known: dict[str, shelf.Entry] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+
+@app.command("minimise")
+def minimise_command(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE|FOLDER]...", help="Findings; default those that wait on the shelf."
+        ),
+    ] = None,
+    target: TargetOption = None,
+    kernel: KernelOption = None,
+    *,
+    time: Annotated[
+        float,
+        typer.Option(**number("--time", float, 1, 10**6), help="Seconds at most for each."),
+    ] = 60.0,
+    findings: FindingsOption = shelf.FOLDER,
+) -> None:
+    """Minimise findings: the fewest threads, operations and preemptions that show the same bug."""
+    waiting = findings / shelf.PENDING
+    for path in paths or ():
+        if not path.exists():
+            raise Failure(f"{path}: there is no such file or folder")
+    listed = _files(paths or ([waiting] if waiting.is_dir() else []))
+    if not listed:
+        where = ", ".join(map(str, paths)) if paths else store.shown(waiting)
+        raise Failure(f"{where}: there are no scenario files (*{store.SUFFIX}) there")
+    cases = [(path, Case.read(path)) for path in listed]
+    for path, case in cases:
+        if case.expect == "ok":
+            raise Failure(f"{path}: it expects ok, so there is nothing to minimise")
+    places.check_folder("--findings", findings)
+    out = console()
+    loaded = ensure(out, target, kernel)
+    done = _Done()
+    with stages(out) as show:
+        owner = minimise.Minimiser(loaded, time, show)
+        try:
+            for path, case in sorted(cases, key=lambda one: smaller.rank(one[1].scenario)):
+                _one(out, owner, path, case, done, root=findings)
+        except KeyboardInterrupt:
+            say(out, "interrupted: what is on the shelf is whole, the rest is where it was")
+    total = len(done.new) + len(done.known)
+    say(
+        out,
+        f"{done.raw} of {len(cases)} findings minimised: {total} distinct, {len(done.new)} of"
+        f" them new on the shelf",
+    )
+    for line in done.failed:
+        say(out, line, style="bold yellow")
+    raise typer.Exit(1 if done.failed else 0)
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob(f"*{store.SUFFIX}") if file.is_file())
+        # What the thread engine met once and no tape repeats is kept, and is no finding.
+        found += [file for file in inside if file.parent.name != "unreproduced"]
+    return list(dict.fromkeys(found))
+
+
+def _one(
+    out: Console,
+    owner: minimise.Minimiser,
+    path: Path,
+    case: Case,
+    done: _Done,
+    *,
+    root: Path,
+) -> None:
+    """Minimise one file, and put what comes out on the shelf, with what else it met."""
+    finding = raw(owner.target, case)
+    if finding is None:
+        done.failed.append(f"{store.shown(path)}: {case.expect} does not show here")
+        return
+    done.raw += 1
+    minimal = owner.minimise(finding)
+    kept = keeping.put(owner.target, minimal, root=root)
+    for line in kept.aside:
+        say(out, f"WARNING: {line}", style="bold yellow")
+    key = "+".join((kept.entry.meta.signature, *kept.entry.meta.planted))
+    if kept.new:
+        done.new.append(kept.entry)
+    elif kept.entry.folder not in [entry.folder for entry in done.new]:
+        done.known[key] = kept.entry
+    unfinished = "" if minimal.finished else ", not finished in the time"
+    say(
+        out,
+        f"{store.shown(path)}: {'new' if kept.new else 'known'}, {store.shown(kept.entry.folder)}:"
+        f" {len(minimal.finding.scenario.threads)} threads,"
+        f" {sum(map(len, minimal.finding.scenario.threads))} operations,"
+        f" {minimal.schedule_words}{unfinished}",
+    )
+    if shelf.PENDING in path.parts:
+        for other in minimal.others:
+            where = store.folder_of(root / shelf.PENDING, owner.target, other.planted)
+            file = where / store.file_name(other)
+            known, _ = keeping.known(owner.target, planted=other.planted, root=root)
+            if other.signature not in known:
+                store.keep(file, store.to_case(owner.target, other))
+                say(out, f"  it also met {other.signature}: {store.shown(file)}")
+        path.unlink()  # last, so that whoever ends us loses nothing
+
+
+def raw(target: Target, case: Case) -> store.Finding | None:
+    """The finding behind a case: its schedule where that shows it, else a search; None if none."""
+    options = keeping.options(case)
+    more = {"planted": options["planted"], "steps_max": case.steps_max}
+    method = case.found.get("method", "file")
+    try:
+        result = keeping.replayed(target, case)
+    except NotExpressible:
+        result = None
+    if result is not None and case.expect in result.verdicts:
+        return store.examine(
+            target, case.scenario, case.expect, tape=result.tape, method=method, **more
+        )
+    for policy in ("surw", "pct-3", "random"):
+        met = cleanrace.search(
+            target,
+            case.scenario,
+            schedules=max(SEARCHED, case.within),
+            policy=policy,
+            detect=True,
+            stop_on=(case.expect,),
+            **options,
+        )
+        if met.violations.get(case.expect):
+            return store.examine(
+                target,
+                case.scenario,
+                case.expect,
+                policy=policy,
+                schedule=met.first[case.expect],
+                method=method,
+                **more,
+            )
+    return None

@@ -1,0 +1,428 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every fault that the doctor knows, injected: it is named, with what mends it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import build
+from cleanrace import FileSystem, Operation, Scenario
+from fuzz import corpus, doctor, harness, premises
+
+Inject = Callable[[str], None]
+ROWS = {check.name: check for check in doctor.CHECKS}
+
+
+class Usage(NamedTuple):
+    """What shutil.disk_usage returns."""
+
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def place(linux: dict[str, Any], tmp_path: Path) -> doctor.Place:
+    """The machine as it is."""
+    return doctor.Place(target=linux["name"], corpus=tmp_path / "corpus")
+
+
+@pytest.fixture
+def own(linux: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A cache of this test's own with the sources and a record, which the test may spoil."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cache = build.cache_folder()
+    shutil.copytree(Path(linux["source"]).parents[1], cache / "sources" / linux["name"])
+    folder = cache / "builds" / linux["build_id"]
+    folder.mkdir(parents=True)
+    info = dict(linux)
+    for key in ("module", "program"):
+        shutil.copy(linux[key], folder)
+        info[key] = str(folder / Path(linux[key]).name)
+    record(info)
+    return info
+
+
+@pytest.fixture
+def inject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inject:
+    """Call it with Python code that each process runs first from now on."""
+
+    def start_with(code: str) -> None:
+        folder = tmp_path / "site"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return start_with
+
+
+def record(info: dict[str, Any]) -> None:
+    """Make this the newest build of its target."""
+    path = build.cache_folder() / "targets" / f"{info['name']}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(info))
+
+
+def look(name: str, place: doctor.Place) -> doctor.Said:
+    """What one check says."""
+    return doctor.examine(place, checks=[ROWS[name]])[name]
+
+
+def fails(name: str, place: doctor.Place, *words: str, mend: str) -> None:
+    said = look(name, place)
+    assert said.state == doctor.FAIL, said
+    for word in words:
+        assert word in said.text
+    assert mend in said.mend
+
+
+def warns(name: str, place: doctor.Place, *words: str, mend: str) -> None:
+    said = look(name, place)
+    assert said.state == doctor.WARN, said
+    for word in words:
+        assert word in said.text
+    assert mend in said.mend
+
+
+def test_a_sound_machine_passes_each_check(run: Callable[..., Any], tmp_path: Path) -> None:
+    done = run("run.py", "doctor", "--corpus", str(tmp_path / "none"))
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line[5:18].strip() for line in lines if not line.startswith(" ")][:-1] == list(ROWS)
+    assert max(len(line) for line in lines if "to mend it: " not in line) <= 80
+    assert lines[-1].startswith(f"{len(ROWS)} checks in ")
+    assert lines[-1].endswith(", 0 FAIL")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_failed_check_is_status_1_and_says_what_mends_it(
+    run: Callable[..., Any], own: dict[str, Any], tmp_path: Path
+) -> None:
+    (build.cache_folder() / "sources" / own["name"] / build.UNIT).write_text("int other;\n")
+    done = run("run.py", "doctor", "--corpus", str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "FAIL sources       mm/cleancache.c of linux-5.10" in done.stdout
+    assert "     to mend it: python build.py --fetch --force\n" in done.stdout
+    assert done.stdout.count("not tried, since sources failed") == 8
+    assert done.stdout.endswith(", 1 FAIL\n")
+    assert done.stderr == ""
+
+
+def test_a_wrong_target_is_status_2(run: Callable[..., Any]) -> None:
+    for name in ("no-such", "../linux-5.10"):
+        done = run("run.py", "doctor", "--target", name)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.startswith(f"run.py: --target {name}: there is no such target")
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_package_that_cannot_be_imported(place: doctor.Place, inject: Inject) -> None:
+    inject("import sys; sys.modules['hypothesis'] = None; sys.modules['atheris'] = None\n")
+    fails("packages", place, "cannot be imported: hypothesis (", ", atheris (", mend="pip install")
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Call it with a shell script: it is the first gcc in PATH."""
+
+    def put(script: str) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        (folder / "gcc").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "gcc").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.delenv("CC", raising=False)
+
+    return put
+
+
+def test_a_compiler_that_fails(place: doctor.Place, fake: Callable[[str], None]) -> None:
+    fake("echo 'gcc: fatal error: no cc1' >&2; exit 1")
+    fails("compiler", place, "gcc cannot build", "no cc1", mend="apt-get install gcc")
+
+
+def test_a_compiler_that_is_missing(
+    place: doctor.Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    fails("compiler", place, "no-such-compiler was not found", mend="apt-get install gcc")
+
+
+def test_a_compiler_without_hooks(place: doctor.Place, fake: Callable[[str], None]) -> None:
+    """Its builds would have no decision points, and every search would find nothing."""
+    real = shutil.which("gcc")
+    fake(f'for a; do shift; case "$a" in -fsanitize*) ;; *) set -- "$@" "$a";; esac; done\n'
+         f'exec {real} "$@"')  # fmt: skip
+    fails("compiler", place, "leaves out calls of __tsan_read4", "trace_pc", mend="gcc")
+
+
+def test_a_stale_build(place: doctor.Place, own: dict[str, Any]) -> None:
+    record(own | {"build_id": "0123456789abcdef"})
+    fails("build", place, "stale", "0123456789abcdef", own["build_id"],
+          mend="python build.py --target linux-5.10")  # fmt: skip
+
+
+def test_other_flags_than_the_build_had(
+    place: doctor.Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLEANRACE_LEVEL", "2")
+    fails("build", place, "stale", mend="python build.py")
+
+
+def test_no_build(place: doctor.Place, own: dict[str, Any]) -> None:
+    (build.cache_folder() / "targets" / f"{own['name']}.json").unlink()
+    fails("build", place, "linux-5.10 is not built", mend="python build.py")
+
+
+def test_a_damaged_record(place: doctor.Place, own: dict[str, Any]) -> None:
+    (build.cache_folder() / "targets" / f"{own['name']}.json").write_text("{")
+    fails("build", place, "is damaged", mend="python build.py --force")
+
+
+def test_a_cache_that_was_copied(
+    place: doctor.Place, own: dict[str, Any], linux: dict[str, Any]
+) -> None:
+    """Its records still name the other folder, whose builds may go."""
+    record(own | {"module": linux["module"]})
+    fails("build", place, "copied or moved", mend="--force")
+    Path(own["module"]).unlink()
+    record(own)
+    fails("build", doctor.Place(), "is not there", mend="--force")
+
+
+def test_sources_that_are_missing_or_tampered_with(
+    place: doctor.Place, own: dict[str, Any]
+) -> None:
+    assert look("sources", place).state == doctor.OK
+    header = place.sources / build.HEADER
+    header.write_text(header.read_text() + "\n")
+    fails("sources", place, build.HEADER, build.KNOWN[own["name"]][2][build.HEADER],
+          mend="python build.py --fetch --force")  # fmt: skip
+    shutil.rmtree(place.sources)
+    fails("sources", place, "is not there", mend="python build.py --fetch")
+
+
+def test_a_module_without_debugging_information(
+    place: doctor.Place, own: dict[str, Any]
+) -> None:
+    subprocess.run(["objcopy", "--strip-debug", own["module"]], check=True)
+    fails("names", place, "have none", mend="python build.py --target linux-5.10 --force")
+
+
+def test_no_addr2line(place: doctor.Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    fails("names", place, "addr2line not found", mend="apt-get install binutils")
+
+
+def test_another_trace_in_the_plain_program(
+    place: doctor.Place, own: dict[str, Any]
+) -> None:
+    program = Path(own["program"])
+    program.unlink()  # what runs may not be written to
+    program.write_text("#!/bin/sh\necho verdict ok\necho steps 81 digest 0123456789abcdef\n")
+    program.chmod(0o755)
+    fails("determinism", place, "0123456789abcdef", mend="--force")
+
+
+def test_another_trace_the_second_time(
+    place: doctor.Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tapes = iter((b"", b"\1"))
+    real = doctor.cleanrace.run
+    monkeypatch.setattr(
+        doctor.cleanrace, "run", lambda target, scenario, _: real(target, scenario, next(tapes))
+    )
+    fails("determinism", place, "the same tape gave the digests", mend="--force")
+
+
+def test_a_blind_search(place: doctor.Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread alone cannot break a premise."""
+    alone = Scenario(file_systems=(FileSystem(),), threads=((Operation("mount", (0,)),),))
+    monkeypatch.setattr(premises, "MAIN", alone)
+    monkeypatch.setattr(premises.canary, "__kwdefaults__", {"premise": "c", "seconds": 0.05})
+    fails("planted bug", place, "premise c is broken and was not found", mend="--force")
+
+
+def test_no_counters(place: doctor.Place, inject: Inject) -> None:
+    inject("from cleanrace.fuzzer import Fuzzer; Fuzzer.attach = lambda *_: None\n")
+    fails("counters", place, "was given no counters", mend="atheris")
+
+
+def test_counters_that_do_not_grow(place: doctor.Place, inject: Inject) -> None:
+    inject("from cleanrace.fuzzer import Fuzzer; Fuzzer.one = lambda *_: 0\n")
+    fails("counters", place, "20480 counters", "it does not grow", mend="--force")
+
+
+def test_a_mutator_that_is_never_called(place: doctor.Place, inject: Inject) -> None:
+    """Its library was not there when libFuzzer looked for one; Atheris says nothing."""
+    inject("import ctypes\n"
+           "real = ctypes.CDLL\n"
+           "def load(name, *rest, **options):\n"
+           "    return None if 'mutator' in str(name) else real(name, *rest, **options)\n"
+           "ctypes.CDLL = load\n")  # fmt: skip
+    fails("mutator", place, "never called ours", mend="unset LD_PRELOAD")
+
+
+def test_a_harness_that_dies(place: doctor.Place, inject: Inject) -> None:
+    inject("import atheris\n"
+           "def dies(*_, **__): raise SystemExit('the end')\n"
+           "atheris.Setup = dies\n")  # fmt: skip
+    fails("counters", place, "harness.py ended with 1: the end", mend="pip install")
+
+
+def test_a_machine_that_atheris_is_not_for(
+    place: doctor.Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
+    monkeypatch.setitem(sys.modules, "atheris", None)
+    for name in ("counters", "mutator", "fork, merge"):
+        said = look(name, place)
+        assert (said.state, said.text.split(";")[0]) == (
+            doctor.WARN, "not tried: there is no Atheris for this machine")
+
+
+def test_a_wrapper_that_is_not_executable(
+    place: doctor.Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = tmp_path / "harness.sh"
+    wrapper.write_text("")
+    monkeypatch.setattr(harness, "WRAPPER", wrapper)
+    fails("fork, merge", place, "not executable", mend=f"chmod +x {wrapper}")
+
+
+def test_a_process_that_libfuzzer_cannot_start(place: doctor.Place, inject: Inject) -> None:
+    """A program that does nothing as argv[0]: libFuzzer takes that for inputs worth nothing."""
+    inject("import atheris\n"
+           "real = atheris.Setup\n"
+           "atheris.Setup = lambda argv, one, **rest: real(['true', *argv[1:]], one, **rest)\n")
+    fails("fork, merge", place, "-merge", mend="checkout fuzz/harness.sh")
+
+
+def test_two_asan_runtimes_preloaded(
+    place: doctor.Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "/lib/libasan.so.8:/opt/asan_with_fuzzer.so /lib/other.so")
+    fails("ASan runtimes", place, "2 are preloaded", "libasan.so.8", mend="unset LD_PRELOAD")
+    monkeypatch.setenv("LD_PRELOAD", "libasan.so.8")
+    warns("ASan runtimes", place, "libasan.so.8 is preloaded", mend="unset LD_PRELOAD")
+    monkeypatch.setenv("LD_PRELOAD", "/opt/asan_with_fuzzer.so")
+    assert look("ASan runtimes", place).state == doctor.OK
+
+
+def test_an_asan_runtime_in_the_module(
+    place: doctor.Place, own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.c").write_text("")
+    module = Path(own["module"])
+    subprocess.run(["gcc", "-shared", "-fsanitize=address", "-o", module, tmp_path / "a.c"],
+                   check=True)  # fmt: skip
+    monkeypatch.setenv("LD_PRELOAD", "libasan.so.8")
+    fails("ASan runtimes", place, "the module is linked to libasan.so",
+          "libasan.so.8 is preloaded as well", mend="unset LDFLAGS")  # fmt: skip
+
+
+def test_clocks_that_are_wrong(place: doctor.Place) -> None:
+    usual = doctor.clock(place)
+    assert usual.state == doctor.OK
+    for clocks, word in (
+        ({"steady": lambda: 5.0}, "stands still"),
+        ({"wall": count(2e9, 3600).__next__}, "the date went on by 3600"),
+        ({"wall": lambda: 1e9}, "before the newest file"),
+        ({"wall": lambda: 9e9}, "it is 2255"),
+    ):
+        said = doctor.clock(place, **clocks)  # type: ignore[arg-type]
+        assert said.state == doctor.FAIL
+        assert word in said.text
+        assert said.mend
+
+
+def test_a_full_disk(place: doctor.Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for megabytes, state in ((5000, doctor.OK), (500, doctor.WARN), (5, doctor.FAIL)):
+        usage = Usage(0, 0, megabytes << 20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        said = look("disk", place)
+        assert said.state == state
+    assert "is full: 5 MB" in said.text
+    assert "XDG_CACHE_HOME" in said.mend
+
+
+def test_a_folder_that_cannot_be_written(place: doctor.Place, tmp_path: Path) -> None:
+    place.corpus = tmp_path / "file" / "corpus"
+    (tmp_path / "file").write_text("")
+    fails("disk", place, "corpus", "is not a folder", mend="chmod u+w")
+
+
+@pytest.mark.parametrize(("file", "content"), [
+    ("cpu.max", {"cpu.max": "50000 100000"}),
+    ("cpu,cpuacct", {"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "100000"}),
+])  # fmt: skip
+def test_a_control_group_that_leaves_half_a_core(
+    file: str, content: dict[str, str], tmp_path: Path
+) -> None:
+    for name, text in content.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    assert doctor._limit(tmp_path) == 0.5, file
+    group = tmp_path / "quiet"
+    group.mkdir()
+    (group / "cpu.max").write_text("max 100000\n")
+    assert doctor._limit(group) is None
+
+
+def test_fewer_cores_than_there_are(
+    place: doctor.Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.groups = tmp_path
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    warns("cores", place, "has the time of 0.5", mend="--jobs 1")
+    (tmp_path / "cpu.max").unlink()
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    warns("cores", place, "of 64", mend="taskset")
+
+
+def test_git_that_knows_nobody(
+    place: doctor.Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "EMAIL",
+                 "GIT_COMMITTER_EMAIL"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    place.repository = tmp_path
+    warns("git", place, "not a git repository", mend="git")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    warns("git", place, "git does not know you", mend="git config user.name")
+    monkeypatch.setenv("PATH", "")
+    fails("git", place, "git is not installed", mend="apt-get install git")
+
+
+def test_a_corpus_that_is_empty_or_unreadable(
+    place: doctor.Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus.paths, "__defaults__", ((tmp_path,),))
+    fails("corpus", place, "has no case", mend="checkout corpus")
+    (tmp_path / "wrong.litmus").write_text("nonsense\n")
+    fails("corpus", place, "cannot be read", "wrong.litmus", mend="checkout corpus")
+
+
+def test_each_check_that_fails_names_what_mends_it() -> None:
+    """Whatever is raised in it."""
+
+    def breaks(_: doctor.Place) -> doctor.Said:
+        raise OSError(28, "No space left on device")
+
+    for check in doctor.CHECKS:
+        row = doctor.Check(name=check.name, looks=breaks, mend=check.mend)
+        said = doctor.examine(doctor.Place(), checks=[row])[check.name]
+        assert said.state == doctor.FAIL
+        assert "No space left" in said.text
+        assert said.mend
