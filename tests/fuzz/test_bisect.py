@@ -22,6 +22,8 @@ from fuzz import bisecting, keeping
 from fuzz import run as program
 from fuzz.bisecting import NOT_EXPRESSIBLE, SHOWS
 
+pytestmark = pytest.mark.long
+
 POOL_DEAD = """\
 cleanrace 1
 expect pool-dead

@@ -35,6 +35,8 @@ from fuzz.serve_folder import Layout
 from fuzz.serve_pages import Shown
 from fuzz.serve_supervisor import Supervisor
 
+pytestmark = pytest.mark.long
+
 FLAGS = (
     "--headless=new",
     "--no-sandbox",

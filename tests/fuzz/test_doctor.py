@@ -17,6 +17,8 @@ import build
 from cleanrace import FileSystem, Operation, Scenario
 from fuzz import corpus, doctor, harness, premises
 
+pytestmark = pytest.mark.long
+
 Inject = Callable[[str], None]
 ROWS = {check.name: check for check in doctor.CHECKS}
 

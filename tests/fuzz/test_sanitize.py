@@ -13,6 +13,8 @@ import cleanrace
 from cleanrace import Scenario, Target
 from fuzz import command, corpus, sanitize, tsan
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def _kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

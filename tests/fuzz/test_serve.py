@@ -30,6 +30,8 @@ from fuzz import (
 from fuzz.serve_folder import Layout
 from fuzz.serve_state import State
 
+pytestmark = pytest.mark.long
+
 METHODS = serve_supervisor.SEARCHES
 
 
