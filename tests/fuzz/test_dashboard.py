@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from browsing import THEMES, asked_for, chromium, looks
 from prometheus_client.parser import text_string_to_metric_families
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from serving import log, served, until
@@ -37,18 +37,8 @@ from fuzz.serve_supervisor import Supervisor
 
 pytestmark = pytest.mark.long
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
 TOKEN = "a token"  # noqa: S105 - of the tests' own service
 WIDTHS = (400, 1300)
-THEMES = ("light", "dark")
 STORY = "pool-dead-reclaim+unmount"
 
 
@@ -119,36 +109,8 @@ def site(real: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """Debian's chromium, which these tests need, with a profile of its own."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
-
-
-def looks(browser: webdriver.Chrome, *, width: int, theme: str) -> None:
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": "prefers-color-scheme", "value": theme}]},
-    )
-
-
-def asked_for(browser: webdriver.Chrome) -> list[str]:
-    """The addresses that were asked for since the last time."""
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [
-        message["params"]["request"]["url"]
-        for message in messages
-        if message["method"] == "Network.requestWillBeSent"
-    ]
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 def fits(browser: webdriver.Chrome) -> bool:

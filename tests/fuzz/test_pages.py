@@ -1,30 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Pages and pictures in a real browser: they can be read, at any width, by day and by night."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import THEMES, asked_for, chromium, looks
 from pictured import Drawn, crowd, litmus
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
 from cleanrace import Target
 from fuzz import page, picture
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
 WIDTHS = (400, 1400)
-THEMES = ("light", "dark")
 SHOWN = ("pool-dead", "premise-c", "data-race", "deadlock", "data-foreign")
 
 # Each text of a picture as [text, left, top, right, bottom], as the browser laid it out.
@@ -61,37 +50,18 @@ return Math.min(...[...svg.querySelectorAll('text')].map(t => {
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """Debian's chromium, which these tests need, with a profile of its own."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 def load(
     browser: webdriver.Chrome, file: Path, *, width: int = 1400, theme: str = "light"
 ) -> list[str]:
     """Open a file; the addresses that were asked for."""
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia",
-        {"features": [{"name": "prefers-color-scheme", "value": theme}]},
-    )
+    looks(browser, width=width, theme=theme)
     browser.get_log("performance")
     browser.get(file.as_uri())
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [
-        message["params"]["request"]["url"]
-        for message in messages
-        if message["method"] == "Network.requestWillBeSent"
-    ]
+    return asked_for(browser)
 
 
 @pytest.fixture(scope="module")
