@@ -7,7 +7,7 @@ raised (Failure, or what a part raises for a bad argument) and become one line i
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 import build
-from cleanrace import Target
+from cleanrace import Target, words
 from fuzz import campaign, report
 
 HELP = """Race a target and say what was found; without a verb, a whole campaign.
@@ -67,6 +67,21 @@ def number(option: str, kind: type, least: int, most: int) -> dict[str, Any]:
         return value
 
     return {"parser": parse, "metavar": "SECONDS" if kind is float else "N"}
+
+
+def planted_bugs(names: Iterable[str] | None) -> tuple[str, ...]:
+    """The bugs of --planted in their usual order; Failure if one is none."""
+    asked = tuple(names or ())
+    for bug in asked:
+        if bug not in words.PLANTED:
+            raise Failure(f"--planted {bug}: expected one of {', '.join(words.PLANTED)}")
+    return tuple(name for name in words.PLANTED if name in asked)
+
+
+def folder_there(option: str, folder: Path) -> None:
+    """Failure unless the folder exists."""
+    if not folder.is_dir():
+        raise Failure(f"{option} {folder}: there is no such folder".lstrip())
 
 
 def console() -> Console:

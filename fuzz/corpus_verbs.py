@@ -17,9 +17,19 @@ from typing import Annotated, Any
 
 import typer
 
-from cleanrace import Scenario, Target, words
+from cleanrace import Scenario, Target
 from fuzz import places, serve_folder, store
-from fuzz.command import Failure, KernelOption, TargetOption, app, console, ensure, stages
+from fuzz.command import (
+    Failure,
+    KernelOption,
+    TargetOption,
+    app,
+    console,
+    ensure,
+    folder_there,
+    planted_bugs,
+    stages,
+)
 from fuzz.pool import Member, Pool
 from fuzz.report import say
 from fuzz.serve_folder import Layout
@@ -156,7 +166,7 @@ def merge_command(
         if not source.exists():
             raise Failure(f"{source}: there is no such folder or file")
     places.check_folder("DIR", into)
-    names = checked(planted)
+    names = planted_bugs(planted)
     out = console()
     loaded = ensure(out, target, kernel)
     folder = Layout(into).inputs
@@ -191,9 +201,8 @@ def minimise_command(
     planted: PlantedOption = None,
 ) -> None:
     """Remove the inputs of DIR that add nothing to smaller ones."""
-    if not folder.is_dir():
-        raise Failure(f"{folder}: there is no such folder")
-    names = checked(planted)
+    folder_there("", folder)
+    names = planted_bugs(planted)
     out = console()
     loaded = ensure(out, target, kernel)
     try:
@@ -223,9 +232,8 @@ def stats_command(
     planted: PlantedOption = None,
 ) -> None:
     """Say what the inputs of DIR are and what they reach."""
-    if not folder.is_dir():
-        raise Failure(f"{folder}: there is no such folder")
-    names = checked(planted)
+    folder_there("", folder)
+    names = planted_bugs(planted)
     out = console()
     loaded = ensure(out, target, kernel)
     have = inputs_of(folder)
@@ -261,10 +269,3 @@ def _dead(out: Any, measured: Measured) -> None:
             out, f"the process died at {store.shown(path)} ({why}): it was left out", style="yellow"
         )
 
-
-def checked(planted: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of planted bugs; Failure if one is none."""
-    for bug in planted or ():
-        if bug not in words.PLANTED:
-            raise Failure(f"--planted {bug}: expected one of {', '.join(words.PLANTED)}")
-    return tuple(name for name in words.PLANTED if name in (planted or ()))

@@ -11,10 +11,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cleanrace import words
 from fuzz import campaign, places, serve_folder, shelf
 from fuzz import commit as git
-from fuzz.command import Failure, KernelOption, TargetOption, app, console, ensure, number
+from fuzz.command import (
+    Failure,
+    KernelOption,
+    TargetOption,
+    app,
+    console,
+    ensure,
+    number,
+    planted_bugs,
+)
 from fuzz.report import say
 from fuzz.serve_supervisor import Options, Supervisor
 
@@ -114,7 +122,7 @@ def serve_command(
         findings=findings,
         jobs=jobs or campaign.cores(),
         seed=seed,
-        planted=tuple(name for name in words.PLANTED if name in (planted or ())),
+        planted=planted_bugs(planted),
         commit=commit,
         seconds=time,
         shift=shift,
@@ -136,9 +144,7 @@ def serve_command(
 
 def check(planted: list[str] | None, *, dashboard: bool) -> None:
     """Failure for a planted bug that is none, or if packages are missing."""
-    for bug in planted or ():
-        if bug not in words.PLANTED:
-            raise Failure(f"--planted {bug}: expected one of {', '.join(words.PLANTED)}")
+    planted_bugs(planted)
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing and dashboard:
         raise Failure(

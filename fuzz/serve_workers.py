@@ -245,22 +245,12 @@ def atheris(work: ServiceWorker) -> None:
             work.running.write(data)
             super().one(data)
 
-    def tick() -> None:
-        work.inputs = work.summary.schedules = fuzz.inputs
-        work.summary.seconds = time.monotonic() - work.begin
-        work.summary.violations = fuzz.own.violations
-        work.own = fuzz.own
-        if fuzz.inputs & 63:
-            return
-        work.summary.registers = fuzz.fuzzer.registers
-        if work.left <= 0:
-            work.tick(now=True)
-            work.say(done=True)
-            os._exit(0)
-        work.tick()
-
     fuzz = Watched(
-        work.target, planted=work.planted, seeds=corpus.seeds(), found=work.found, tick=tick
+        work.target,
+        planted=work.planted,
+        seeds=corpus.seeds(),
+        found=work.found,
+        tick=lambda: worker.harnessed(work, fuzz),
     )
     seed = Random(f"{work.job['seed']}/atheris").randrange(1, 2**31)
     fuzz.run(

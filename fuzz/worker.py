@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -28,6 +28,9 @@ sys.path.insert(0, str(ROOT))
 import cleanrace  # noqa: E402
 from cleanrace import Case, Scenario, Summary, Target  # noqa: E402
 from fuzz import corpus, generate, keeping, minimise, mix, shelf, store  # noqa: E402
+
+if TYPE_CHECKING:
+    from fuzz import harness
 
 REPLAY_OK = 4000  # schedules of a case that expects none to violate: the tests run all of them
 BATCH = 3000  # schedules of one scenario before the next one is drawn
@@ -263,30 +266,32 @@ def confirm(
             )
 
 
+def harnessed(worker: Worker, fuzz: "harness.Harness") -> None:
+    """After each input of a harness: count it, and end this process when the time is over."""
+    worker.inputs = worker.summary.schedules = fuzz.inputs
+    worker.summary.seconds = time.monotonic() - worker.begin
+    worker.summary.violations = fuzz.own.violations
+    worker.own = fuzz.own
+    if fuzz.inputs & 63:
+        return
+    worker.summary.registers = fuzz.fuzzer.registers
+    if worker.left <= 0:
+        worker.tick(now=True)
+        worker.say(done=True)
+        os._exit(0)
+    worker.tick()
+
+
 def atheris(worker: Worker) -> None:
     """The harness, until the deadline; libFuzzer would end the process without a last word."""
     from fuzz import harness
-
-    def tick() -> None:
-        worker.inputs = worker.summary.schedules = fuzz.inputs
-        worker.summary.seconds = time.monotonic() - worker.begin
-        worker.summary.violations = fuzz.own.violations
-        worker.own = fuzz.own
-        if fuzz.inputs & 63:
-            return
-        worker.summary.registers = fuzz.fuzzer.registers
-        if worker.left <= 0:
-            worker.tick(now=True)
-            worker.say(done=True)
-            os._exit(0)
-        worker.tick()
 
     fuzz = harness.Harness(
         worker.target,
         planted=worker.planted,
         seeds=corpus.seeds(),
         found=worker.found,
-        tick=tick,
+        tick=lambda: harnessed(worker, fuzz),
     )
     seed = Random(f"{worker.job['seed']}/{worker.job['index']}").randrange(1, 2**31)
     fuzz.run([f"-seed={seed}", "-handle_term=0", "-handle_int=0", "-rss_limit_mb=0"])

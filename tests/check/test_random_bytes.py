@@ -11,12 +11,12 @@ import build
 @pytest.mark.parametrize(("target", "seed"), [("reference", 1), ("linux-5.10", 2)])
 def test_random_bytes_run_clean_under_the_sanitizers(target: str, seed: int) -> None:
     program = build.program(target, flavour="asan")
-    done = subprocess.run([program, "--random", "40000", str(seed)], capture_output=True,
+    done = subprocess.run([program, "--random", "100000", str(seed)], capture_output=True,
                           text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     told = done.stdout.split()
-    assert told[:2] == ["inputs", "40000"]
-    assert int(told[4]) > 36_000  # with operations
+    assert told[:2] == ["inputs", "100000"]
+    assert int(told[4]) > 90_000  # with operations
 
 
 def test_the_sanitizers_are_in_that_program() -> None:

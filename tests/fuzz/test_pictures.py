@@ -228,7 +228,14 @@ def test_source_lines_stand_beside_the_steps_only_when_asked_for(real: Target, c
     result, case = litmus("pool-dead", real)
     made = page.html(result, case, real, sources=True)
     quoted = [line for line in code if line in plain(made)]
-    assert "cleancache_ops->invalidate_fs(pool_id);" in quoted
+    # The call that gives the pool back is the cause, and stands beside its step.
+    cause = next(
+        s.where
+        for s in page.steps(result, case.scenario, real)
+        if s.role == "cause" and s.where.startswith("__cleancache_invalidate_fs:")
+    )
+    lines = Path(real.info["source"]).read_text().splitlines()
+    assert lines[int(cause.rpartition(":")[2]) - 1].strip() in quoted
     assert page.NOT_FOR_GIT in made
 
 

@@ -19,6 +19,7 @@ import build
 # members.
 COMMENT_WORDS = 7
 BODY_TOKENS = 20
+LINE_LETTERS = 38  # shorter lines are idioms, too, such as a declaration
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
@@ -86,6 +87,18 @@ def test_no_body_of_the_kernel_is_quoted(
     assert len(body_runs) > 1000
     quoted = {name: sorted(" ".join(run) for run in common)[:3] for name, text in texts.items()
               if (common := runs(tokens(text), BODY_TOKENS) & body_runs)}
+    assert quoted == {}
+
+
+def test_no_statement_of_the_file_under_test_is_quoted(
+    texts: dict[str, str], kernel: dict[str, str],
+) -> None:
+    """Not even one line, letter for letter: a test has to take it from the source it runs on."""
+    lines = {line.strip() for body in bodies(kernel[build.UNIT]) for line in body.splitlines()}
+    statements = [line for line in lines if len(line) > LINE_LETTERS]
+    assert len(statements) > 20
+    quoted = {name: found for name, text in texts.items()
+              if (found := [line for line in statements if line in text])}
     assert quoted == {}
 
 
