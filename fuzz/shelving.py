@@ -212,9 +212,9 @@ def _one(
     if finding is None:
         done.failed.append(f"{store.shown(path)}: {case.expect} does not show here")
         return
-    done.raw += 1
     minimal = owner.minimise(finding)
     kept = keeping.put(owner.target, minimal, root=root)
+    done.raw += 1  # only now: an interrupt leaves it where it was
     for line in kept.aside:
         say(out, f"WARNING: {line}", style="bold yellow")
     key = "+".join((kept.entry.meta.signature, *kept.entry.meta.planted))
