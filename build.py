@@ -100,6 +100,7 @@ FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("coverage", "", "--coverage -O0 -fprofile-update=atomic", "each line counts, in threads too"),
     ("tsan", "", "-DCR_TSAN=1", "our hooks pass on what they see to the real ThreadSanitizer"),
     ("tsan link", "", "-fsanitize=thread", "its library; the engine itself is not instrumented"),
+    ("tsan link", "clang", "-shared-libsan", "else its library's hooks are linked and not ours"),
 )
 # Not taken from the user's CFLAGS and LDFLAGS: these would move decision points.
 FLAGS_REFUSED = ("-fsanitize*", "-fno-sanitize*", "-fprofile*", "-fcoverage*", "--coverage")
@@ -665,9 +666,11 @@ def program(target: str | None = None, *, kernel: Path | None = None, flavour: s
             with making(plain.parent, ROOM_BUILD) as new:
                 (work := new / flavour).mkdir()
                 objects = compile_all(plan, plan.engine, work, lambda *_: None, flavour)
-                sanitize = plan.flags(flavour, f"{flavour} link")
+                extra = plan.flags(flavour, f"{flavour} link")
+                if "-shared-libsan" in extra:  # its folder is one where no loader looks
+                    extra += [f"-Wl,-rpath={run(*plan.compiler, '-print-runtime-dir').stdout[:-1]}"]
                 kept = sorted(plain.parent.glob("objects/*.o"))[:len(plan.instrumented)]
-                link(plan, new / final.name, *sanitize, *kept, *objects)
+                link(plan, new / final.name, *extra, *kept, *objects)
     return final
 
 

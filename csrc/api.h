@@ -153,6 +153,11 @@ struct cr_explore {
 	uint32_t parts;		/* 0 is 1 */
 	uint32_t split;
 	uint32_t stop_on;	/* verdicts after which it pauses */
+	/*
+	 * Of each thread 1 + the thread before it of those that it can change places
+	 * with, or 0. They then come in that order: see turns.h. Not with a bound.
+	 */
+	uint8_t twin[CR_THREADS_MAX];
 };
 
 /* What was explored so far. */
@@ -199,7 +204,8 @@ int cr_explore_load(const uint8_t *bytes, size_t length);
 
 /*
  * From now on exactly these accesses are promoted to decision points of reduced
- * runs, and what turns out to race: offsets into the kernel's text.
+ * runs, and what turns out to race: offsets into the kernel's text. Which locks
+ * were tried is forgotten.
  */
 void cr_promote(const uint32_t *offsets, size_t count);
 size_t cr_promoted(uint32_t *offsets, size_t max);

@@ -18,13 +18,14 @@
 #include "scenario.h"
 #include "trace.h"
 #include "trail.h"
+#include "turns.h"
 #include "unordered.h"
 #include "watch.h"
 
 #define EXPLORING_CLASSES_MAX	((size_t)1 << 22)
 #define EXPLORING_STATES_MAX	((size_t)1 << 20)
 #define EXPLORING_CLOCK_EVERY	64
-#define EXPLORING_SAMPLES	16	/* for each of two threads, and twice that for each more */
+#define EXPLORING_SAMPLES	8	/* for each of two threads, and twice that for each more */
 
 struct exploring_tape {
 	uint32_t length;
@@ -95,6 +96,20 @@ static bool exploring_promotes(void)
 }
 
 /*
+ * Which locks were tried is known by their addresses, and one twin's may have
+ * been while the other's was not; then every release is a point, for both.
+ */
+static void exploring_watch_releases(void)
+{
+	unsigned int t;
+
+	engine.releases = false;
+	for (t = 0; t < scenario.threads; t++)
+		engine.releases |= explore_tree.how.twin[t] != 0;
+	engine.releases = engine.releases && memchr(watch_tried, 1, sizeof(watch_tried));
+}
+
+/*
  * Random schedules show most of what is shared and most of what races, so that
  * the exploration does not have to begin anew when it meets that late.
  */
@@ -125,6 +140,8 @@ int cr_explore_begin(const struct cr_config *config,
 	    exploring_configure())
 		return -1;
 	scenario_decode(bytes, scenario_bytes);
+	if (!turns_fit(how, scenario.threads))
+		return -1;
 	explore_begin(how);
 	exploring_met.restarts = 0;
 	exploring_stop_on = how->stop_on;
@@ -224,8 +241,12 @@ static uint32_t exploring_execute(void)
 	met->steps += depth;
 	if (met->depth_max < depth)
 		met->depth_max = depth;
-	if (exploring_promotes())
+	if (exploring_promotes()) {
 		explore_tree.ended = EXPLORE_ANEW;
+		explore_tree.turns_known = 0;	/* which step is the n-th has changed */
+		memset(explore_tree.turn, 0, sizeof(explore_tree.turn));
+		exploring_watch_releases();
+	}
 	switch (explore_end()) {
 	case EXPLORE_COMPLETE:
 		exploring_count(&judgement);
@@ -238,6 +259,7 @@ static uint32_t exploring_execute(void)
 		met->cut++;
 		return 0;
 	case EXPLORE_REPEAT:
+	case EXPLORE_TURNS:
 		return 0;
 	case EXPLORE_ANEW:
 		met->restarts++;
@@ -255,6 +277,7 @@ int cr_explore_go_on(uint64_t executions_max, uint64_t nanoseconds_max,
 
 	if (!exploring_begun || exploring_configure())
 		return -1;
+	exploring_watch_releases();
 	for (i = 1; !exploring_met.done; i++) {
 		verdicts = exploring_execute();
 		exploring_met.done = !explore_next();
@@ -296,6 +319,7 @@ void cr_promote(const uint32_t *offsets, size_t count)
 	size_t i;
 
 	memset(watch_promoted, 0, sizeof(watch_promoted));
+	memset(watch_tried, 0, sizeof(watch_tried));
 	for (i = 0; i < count; i++)
 		watch_promote(offsets[i]);
 }

@@ -75,6 +75,7 @@ int run_configure(const struct cr_config *config)
 	engine.steps_max = config->steps_max ? config->steps_max : RUN_STEPS_DEFAULT;
 	engine.trace_full = config->trace_full;
 	engine.reduced = config->points == CR_POINTS_SYNC;
+	engine.releases = false;
 	/* Detectors see one access after the other. */
 	engine.detects = config->detect && engine.kind == CR_ENGINE_FIBER;
 	engine.explores = false;
@@ -129,6 +130,7 @@ void run_once(uint64_t schedule, uint32_t judged, struct oracle_judgement *judge
 		interleaving_reset(scenario.threads);
 	watch_reset(again);
 	engine.schedule = schedule;
+	engine.judged = judged;
 	engine.policy->begin(engine.seed, schedule);
 	engine_run(scenario.threads, ops_thread);
 	*judgement = (struct oracle_judgement){ .first = VERDICT_OK };

@@ -7,7 +7,8 @@ What a mix of policies needs follows from what each of them needs: it has found 
 first of them has.
 
 Beside them stands the thread engine with a limit of time, and what Burckhardt's bound promises of
-pct (cleanrace.pct).
+pct (cleanrace.pct). The same bound says when a bug was not missed by bad luck: if pct-2 had found
+every bug of depth 2 in what was searched but for one case in a billion, this one is deeper.
 """
 
 import json
@@ -24,13 +25,17 @@ from rich.text import Text
 
 import cleanrace
 from cleanrace import Case, Scenario, Target, pct, words
-from fuzz import corpus, store
+from fuzz import corpus, store, tree
 
 POLICIES = ("random", "uniform", "pct-1", "pct-2", "pct-3", "pct", "surw")
 FORMAT = 1
 SEEDS = 100
 ABLATION_SEEDS = 30
-CAP = 20_000  # schedules of one search
+# The baseline chooses anew at each access, and then hardly lets a thread get anywhere. It is looked
+# at with reduced points as well, where that is not so.
+SLICES = (*((policy, "all") for policy in POLICIES), ("uniform", "sync"))
+CAP = 200_000  # schedules of one search
+SHORT_CAP = 20_000  # of the ablation, and where somebody waits for one bug
 VAIN_MAX = 10  # searches in vain from the first seeds on, after which no more are made
 THREAD_SEEDS = 5
 THREAD_SECONDS = 1.0  # of one search by the thread engine
@@ -40,6 +45,7 @@ DETECTED = frozenset(
     name for name, group in words.VERDICTS.items() if group in ("rule", "race")
 ) | {"lock-misuse"}
 PROMOTION_SECONDS = 0.5
+LUCK = 1e-9  # a bound that was missed with less probability was not missed by luck
 
 # Shares of the schedules: what the ablation compares, each as {(policy, points): share}.
 Mix = Mapping[tuple[str, str], float]
@@ -100,11 +106,16 @@ class Cell:
 
 @dataclass(kw_only=True)
 class Row:
-    """One bug, with every policy; thread: seconds per seed, None where it was not found."""
+    """One bug, with every policy.
+
+    thread: seconds per seed, None where it was not found. chance: that a schedule of uniform shows
+    it, counted exactly where most seeds missed it; None: elsewhere, or the tree is too large.
+    """
 
     bug: Bug
     cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
     thread: list[float | None] | None = None
+    chance: float | None = None
 
     @property
     def trivial(self) -> bool:
@@ -161,6 +172,14 @@ def look(target: Target, bug: Bug, cell: Cell, *, seeds: Iterable[int], cap: int
         cell.schedules.append(met.schedules if met.violations.get(bug.case.expect) else None)
 
 
+def chance(target: Target, bug: Bug, *, states_max: int = tree.STATES_MAX) -> float | None:
+    """The exact probability that a schedule of uniform shows it; None: the tree is too large."""
+    try:
+        return tree.Schedules(target=target, case=bug.case, states_max=states_max).count(b"").chance
+    except tree.TooLarge:
+        return None
+
+
 def look_by_threads(target: Target, bug: Bug, *, seeds: int, seconds: float) -> list[float | None]:
     """Seconds until real threads met the bug, per seed; None: not within so many."""
     found: list[float | None] = []
@@ -185,23 +204,28 @@ def run(
     *,
     seeds: int = SEEDS,
     cap: int = CAP,
-    points: Sequence[str] = ("all",),
-    policies: Sequence[str] = POLICIES,
+    slices: Sequence[tuple[str, str]] = SLICES,
     thread_seeds: int = THREAD_SEEDS,
+    counts: int = 0,
     show: Callable[[str], None] | None = None,
 ) -> list[Row]:
-    """Every policy on every bug."""
+    """Every policy, with its points, on every bug.
+
+    counts: states of a tree at most, to count what uniform needs where it found nothing.
+    """
     rows = []
     for number, bug in enumerate(bugs):
         if show is not None:
             show(f"{bug.name} ({number + 1} of {len(bugs)})")
         row = Row(bug=bug)
-        if "sync" in points:
+        if any(points == "sync" for _, points in slices):
             target.promote(promoted(target, bug.case.scenario, **bug.options()))
-        for policy in policies:
-            for where in points:
-                cell = row.cells[policy, where] = Cell(policy=policy, points=where)
-                look(target, bug, cell, seeds=range(seeds), cap=cap)
+        for policy, points in slices:
+            cell = row.cells[policy, points] = Cell(policy=policy, points=points)
+            look(target, bug, cell, seeds=range(seeds), cap=cap)
+        vain = row.cells.get(("uniform", "all"))
+        if counts and vain is not None and vain.quantile(0.5) is None:
+            row.chance = chance(target, bug, states_max=counts)
         if thread_seeds and not bug.detect:
             row.thread = look_by_threads(target, bug, seeds=thread_seeds, seconds=THREAD_SECONDS)
         rows.append(row)
@@ -215,6 +239,7 @@ def _even(*slices: tuple[str, str]) -> Mix:
     return dict.fromkeys(slices, 1 / len(slices))
 
 
+ABLATION = tuple((policy, points) for policy in POLICIES for points in ("all", "sync"))
 MIXES: Mapping[str, Mix] = {
     "random, surw": _even(("random", "all"), ("surw", "all")),
     "random, pct-3": _even(("random", "all"), ("pct-3", "all")),
@@ -298,16 +323,21 @@ def scores(rows: Sequence[Row], *, cap: int = CAP) -> list[Score]:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the command line asked for; seeds: None for the default of either table."""
+    """What the command line asked for; None is the default of either table."""
 
     seeds: int | None = None
-    cap: int = CAP
+    cap: int | None = None
     ablation: bool = False
 
     @property
     def searches(self) -> int:
         """Seeds per policy and bug."""
         return self.seeds or (ABLATION_SEEDS if self.ablation else SEEDS)
+
+    @property
+    def schedules(self) -> int:
+        """Schedules of one search at most."""
+        return self.cap or (SHORT_CAP if self.ablation else CAP)
 
 
 def print_bugs(
@@ -324,13 +354,14 @@ def print_bugs(
         target,
         listed(target),
         seeds=wanted.searches,
-        cap=wanted.cap,
-        points=("all", "sync") if wanted.ablation else ("all",),
+        cap=wanted.schedules,
+        slices=ABLATION if wanted.ablation else SLICES,
         thread_seeds=0 if wanted.ablation else THREAD_SEEDS,
+        counts=0 if wanted.ablation else tree.STATES_MAX,
         show=show,
     )
     table = ablation_markdown if wanted.ablation else markdown
-    for line in table(rows, seeds=wanted.searches, cap=wanted.cap):
+    for line in table(rows, seeds=wanted.searches, cap=wanted.schedules):
         console.print(Text(line), soft_wrap=True)
     if path is not None:
         said = {
@@ -338,7 +369,7 @@ def print_bugs(
             "command": command,
             "target": {"name": target.name, "build_id": target.build_id},
             "seeds": wanted.searches,
-            **to_json(rows, cap=wanted.cap),
+            **to_json(rows, cap=wanted.schedules),
         }
         store.write(path, json.dumps(said, indent=2) + "\n")
 
@@ -358,21 +389,48 @@ def promise(row: Row) -> tuple[str, int] | None:
     return None
 
 
+def needs(row: Row, cell: Cell) -> int | None:
+    """The depth that a bug needs if that is why this cell of pct-1, pct-2 never found it, or None.
+
+    All bugs of the cell's depth, and of those up to the first depth that found it, must have been
+    found but for LUCK, by pct's bound.
+    """
+    depths = {f"pct-{depth}": depth for depth in range(1, pct.DEPTH_MAX + 1)}
+    if cell.policy not in depths or cell.points != "all":
+        return None
+    threads = len(row.bug.case.scenario.threads)
+    for depth in range(depths[cell.policy], pct.DEPTH_MAX + 1):
+        one = row.cells.get((f"pct-{depth}", "all"))
+        if one is None or not one.schedules:
+            return None
+        if one.missed < len(one.schedules):
+            return depth if depth > depths[cell.policy] else None
+        if not one.steps:
+            return None
+        luck = pct.missed(threads=threads, steps=one.steps, depth=depth, schedules=one.ran)
+        if luck > LUCK:
+            return None
+    return None
+
+
 def markdown(rows: Sequence[Row], *, seeds: int, cap: int) -> Iterator[str]:
     """The table of bugs, ready for README.md."""
     hard = [row for row in rows if not row.trivial]
-    policies = [policy for policy, points in rows[0].cells if points == "all"] if rows else []
+    slices = list(rows[0].cells) if rows else []
     yield (
         f"Schedules until found, median / 95 % over {seeds} seeds; > {cap:,} is the cap of a"
-        f" search, and {VAIN_MAX} in vain from the first seeds on count for all. *Bound*: what"
+        f" search, and {VAIN_MAX} in vain from the first seeds on count for all. *Needs depth*: a"
+        " bug of less depth would have been found. *Counted*: not run, but exact, from the tree of"
+        " all schedules. *Sync*: points at synchronisation and what races. *Bound*: what"
         " cleanrace.pct asks for, for 95 %, of the lowest depth that finds it. *Threads*: the"
         " thread engine, median of the seeds that found it."
     )
     yield ""
-    yield f"| bug | verdict | {' | '.join(policies)} | bound | threads |"
-    yield f"|---|---|{'---|' * (len(policies) + 2)}"
+    heads = [policy if points == "all" else f"{policy} {points}" for policy, points in slices]
+    yield f"| bug | verdict | {' | '.join(heads)} | bound | threads |"
+    yield f"|---|---|{'---|' * (len(heads) + 2)}"
     for row in hard:
-        cells = [_cell(row.cells[policy, "all"], cap) for policy in policies]
+        cells = [_cell(row, row.cells[one], cap) for one in slices]
         bound = promise(row)
         said = "" if bound is None else f"{bound[1]:,} ({bound[0]})"
         name, verdict = row.bug.name, row.bug.case.expect
@@ -383,13 +441,27 @@ def markdown(rows: Sequence[Row], *, seeds: int, cap: int) -> Iterator[str]:
         yield f"Found by the first schedule, whatever the policy: {', '.join(at_once)}."
 
 
-def _cell(cell: Cell, cap: int) -> str:
+def _cell(row: Row, cell: Cell, cap: int) -> str:
+    depth = needs(row, cell)
+    if depth is not None:
+        return f"needs depth {depth}"
+    if row.chance and (cell.policy, cell.points) == ("uniform", "all"):
+        needed = (math.log1p(-share) / math.log1p(-row.chance) for share in (0.5, SHARE))
+        return f"{' / '.join(_large(n) for n in needed)} (counted)"
     shown = [
         f"> {cap:,}" if n is None else f"{n:,}" for n in (cell.quantile(0.5), cell.quantile(SHARE))
     ]
     if shown[0] == shown[1]:
         return shown[0]
     return " / ".join(shown)
+
+
+def _large(number: float) -> str:
+    return f"{number:,.0f}" if number < 1e7 else f"{number:.0e}".replace("+", "")
+
+
+def _large(number: float) -> str:
+    return f"{number:,.0f}" if number < 1e7 else f"{number:.0e}".replace("+", "")
 
 
 def _threads(row: Row) -> str:
@@ -437,6 +509,7 @@ def _row(row: Row, cap: int) -> dict[str, Any]:
         "threads": len(case.scenario.threads),
         "detect": row.bug.detect,
         "policies": [_policy(row, cell, cap) for cell in row.cells.values()],
+        "uniform_chance": row.chance,
         "bound": None if bound is None else {"policy": bound[0], "schedules": bound[1]},
         "thread_engine": None
         if row.thread is None

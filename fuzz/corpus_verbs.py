@@ -133,20 +133,27 @@ def _measure_once(
 
 
 def inputs_of(folder: Path) -> list[Path]:
-    """The inputs of a folder of `serve`, of inputs, or of scenario files; the smaller first."""
+    """The inputs of a folder, the smaller first.
+
+    It is one of `serve`, of one host or all in an exchange folder, of inputs, or of scenario files.
+    """
     if folder.is_file():
         return [folder]
-    inside = folder / "inputs"
-    if inside.is_dir():
-        folder = inside
-    scenarios = sorted(folder.rglob(f"*{store.SUFFIX}"))
-    found = scenarios or [path for path in folder.iterdir() if not path.name.startswith(".")]
+    inside = [folder / "inputs", *sorted(folder.glob("*/inputs"))]
+    found = [path for one in inside if one.is_dir() for path in one.iterdir() if _is_visible(path)]
+    if not any(one.is_dir() for one in inside):
+        scenarios = sorted(folder.rglob(f"*{store.SUFFIX}"))
+        found = scenarios or [path for path in folder.iterdir() if _is_visible(path)]
     sized = []
     for path in found:
         data = serve_folder.data_of(path)
         if data is not None and not serve_folder.is_micro(data):
             sized.append((len(data), path.name, path))
     return [path for _, _, path in sorted(sized)]
+
+
+def _is_visible(path: Path) -> bool:
+    return not path.name.startswith(".")
 
 
 @corpus_app.command("merge")
@@ -268,4 +275,3 @@ def _dead(out: Any, measured: Measured) -> None:
         say(
             out, f"the process died at {store.shown(path)} ({why}): it was left out", style="yellow"
         )
-

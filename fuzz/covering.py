@@ -45,6 +45,7 @@ table.counts td{white-space:nowrap}
 table.source td{border:0;padding:0 10px 0 8px;white-space:pre}
 table.source{display:block;overflow-x:auto}
 @media (max-width:760px){table.source,table.counts{display:block;overflow-x:auto}
+table.counts td,table.counts th{padding:4px 14px 4px 0;white-space:nowrap}
 table.source tbody,table.counts tbody{display:table-row-group}
 table.source tr,table.counts tr{display:table-row}
 table.source td,table.counts td,table.counts th{display:table-cell}}

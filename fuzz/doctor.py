@@ -15,7 +15,6 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -385,19 +384,27 @@ def disk(place: Place) -> Said:
     parts, state, mend = [], OK, ""
     for what, folder in folders.items():
         at = next(above for above in (folder, *folder.parents) if above.exists())
-        try:
-            places.check_folder(what, at)
-        except places.Unwritable as error:
-            return Said(state=FAIL, text=str(error), mend=f"chmod u+w {shlex.quote(str(at))}")
-        free, files = shutil.disk_usage(at).free >> 20, os.statvfs(at).f_favail
-        parts.append(f"{what} {free / 1024:.1f} GB" if free > ROOM_LITTLE else f"{what} {free} MB")
+        there = os.statvfs(at)
+        free, files = there.f_bavail * there.f_frsize >> 20, there.f_favail
         look = f"du -xsh {shlex.quote(str(at))}; make room there"
         if what == "cache":
             look += ", or set XDG_CACHE_HOME to another disk"
-        limited = os.statvfs(at).f_files > 0  # some file systems have no such limit
+        limited = there.f_files > 0  # some file systems have no such limit
         if free < ROOM_LEAST or (limited and files < FILES_LEAST):
             full = f"the disk of {at} is full: {free} MB and {files:,} files are free"
             return Said(state=FAIL, text=full, mend=look)
+        try:
+            places.check_folder(what, at)
+        except places.Unwritable as error:
+            if there.f_flag & os.ST_RDONLY:
+                at = next(above for above in (at, *at.parents) if above.is_mount())
+                mend = f"mount -o remount,rw {shlex.quote(str(at))}"
+            elif not at.is_dir():
+                mend = f"mv {shlex.quote(str(at))} {shlex.quote(str(at))}.old"
+            else:
+                mend = f"chmod u+w {shlex.quote(str(at))}"
+            return Said(state=FAIL, text=str(error), mend=mend)
+        parts.append(f"{what} {free / 1024:.1f} GB" if free > ROOM_LITTLE else f"{what} {free} MB")
         if free < ROOM_LITTLE and state == OK:
             state, mend = WARN, look
     return Said(state=state, text=f"free: {', '.join(parts)}", mend=mend)

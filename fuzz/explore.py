@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The verb `explore`: every schedule of one scenario, in as many processes as asked for.
+"""The verb `explore`: every schedule of one scenario, by as many workers as asked for.
 
-Each process takes its part of the subtrees. Accesses that turn out to race become decision points
-in all of them: where one part met some that another one did not, all begin again with them. What
-was promoted is kept in the cache folder beside the checkpoints, per build of a target.
+The subtrees are shared out into as many parts. A part goes on slice by slice, from checkpoint to
+checkpoint, each with whatever worker is free (fuzz/executor.py), so that one that dies costs a
+slice. Accesses that turn out to race become decision points in all parts: where one met some that
+another one did not, all begin again with them. What was promoted is kept in the cache folder beside
+the checkpoints, per build of a target.
 """
 
+import base64
 import hashlib
 import json
 import signal
@@ -22,14 +25,18 @@ from rich.text import Text
 
 import build
 import cleanrace
-from cleanrace import Case, Target, words
-from fuzz import keeping, minimise, places, racetable, replaying, store
-from fuzz.exploring import COUNTS
-from fuzz.pool import Member, Pool
+from cleanrace import Case, Target, symmetry, words
+from fuzz import executor, keeping, minimise, places, racetable, replaying, store
+from fuzz.executor import Executor, Unit
+from fuzz.executor import Outcome as Done
+from fuzz.exploring import COUNTS, states_from_json
 from fuzz.report import identity, say
 
 SPLIT = 6  # depth of the subtrees that processes share out
 LISTEN_SECONDS = 0.1
+FIRST_SECONDS = 0.25  # of a part's first slice; each is twice the one before, up to
+LAST_SECONDS = 4.0
+SAVED_SECONDS = 5.0  # between two times that checkpoints are written
 RACES_SHOWN = 20
 
 # Called some ten times a second with a line about where it is.
@@ -38,7 +45,11 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user asked for. seconds: at most, None without limit."""
+    """What the user asked for. seconds: at most, None without limit. cluster: where.
+
+    symmetry: of executions that differ only in which of several threads alike is which, one is
+    explored; with dpor.
+    """
 
     policy: str = "dpor"
     bound: int | None = None
@@ -47,6 +58,8 @@ class Options:
     seconds: float | None = None
     resume: bool = False
     findings: Path = store.FINDINGS
+    cluster: str | None = None
+    symmetry: bool = True
 
 
 class Kept(NamedTuple):
@@ -58,12 +71,20 @@ class Kept(NamedTuple):
 
 @dataclass
 class Part:
-    """One process's part, and what it said last."""
+    """One part, and what was said about it last. slice: seconds of the next one."""
 
     explored: dict[str, Any] = field(default_factory=dict)
     states: list[int] = field(default_factory=list)
-    kept: bool = False
-    died: str = ""
+    races: list[dict[str, Any]] = field(default_factory=list)  # of all slices
+    checkpoint: str = ""
+    written: str = ""
+    slice: float = field(default_factory=lambda: FIRST_SECONDS)
+    broken: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it can be gone on with."""
+        return bool(self.checkpoint)
 
 
 @dataclass(kw_only=True)
@@ -125,6 +146,7 @@ class Exploring:
             "points": options.points,
             "planted": [name for name in words.PLANTED if name in case.broken],
             "steps_max": case.steps_max,
+            "symmetry": options.symmetry and options.policy == "dpor",
             "parts": options.jobs,
             "split": SPLIT if options.jobs > 1 else 0,
         }
@@ -133,7 +155,8 @@ class Exploring:
         self.folder = folder(target) / name
         self.begin = time.monotonic()
         self.before = 0.0  # seconds spent before the checkpoint
-        self.parts: dict[Member, Part] = {}
+        self.met: list[dict[str, Any]] = []  # races met before it
+        self.parts: list[Part] = []
 
     def run(self) -> Outcome:
         """Explore until everything is done, the time is over or an interrupt."""
@@ -141,15 +164,13 @@ class Exploring:
         resume = self.options.resume and self._read_checkpoint()
         if isinstance(resume, dict):
             promoted, self.before = resume["promoted"], resume["seconds"]
+            self.met = resume["races"]
         before = signal.signal(signal.SIGTERM, interrupt)
+        where = {"jobs": self.options.jobs, "cluster": self.options.cluster}
         try:
-            while True:
-                outcome = self._round(promoted, resume=bool(resume))
-                if not outcome.done or all(
-                    part.explored["promoted"] == outcome.promoted for part in self.parts.values()
-                ):
-                    break
-                promoted, resume = outcome.promoted, False
+            with executor.opened(self.target, **where, ahead=1, show=self.show) as workers:
+                self.begin = time.monotonic()  # a cluster takes its time to start
+                outcome = self._rounds(workers, promoted, resume=bool(resume))
         finally:
             signal.signal(signal.SIGTERM, before)
         if outcome.done:
@@ -158,59 +179,105 @@ class Exploring:
             write_promoted(self.target, outcome.promoted)
         return outcome
 
-    def _round(self, promoted: list[int], *, resume: bool) -> Outcome:
+    def _rounds(self, workers: Executor, promoted: list[int], *, resume: bool) -> Outcome:
+        """Again and again, until no part promotes what another one did not."""
+        while True:
+            outcome = self._round(workers, promoted, resume=resume)
+            if not outcome.done or all(
+                part.explored["promoted"] == outcome.promoted for part in self.parts
+            ):
+                return outcome
+            promoted, resume = outcome.promoted, False
+
+    def _round(self, workers: Executor, promoted: list[int], *, resume: bool) -> Outcome:
         """All parts from that set of promoted accesses on."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        meta = {"promoted": promoted, "seconds": self.before}
-        store.write(self.folder / "exploration.json", json.dumps(meta) + "\n")
-        self.parts = {}
+        self.parts = [Part() for _ in range(self.options.jobs)]
+        self.parts[0].races = self.met if resume else []
         interrupted = False
-        with Pool(self._heard) as pool:
-            try:
-                self._work(pool, promoted, resume=resume)
-            except KeyboardInterrupt:
-                interrupted = True
-                pool.stop()
+        try:
+            self._work(workers, promoted, resume=resume)
+        except KeyboardInterrupt:
+            interrupted = True
+            workers.stop()
+            for unit, done in workers.results(0):
+                self._heard(unit, done)
+        self._save(promoted)
         outcome = self._sum(promoted)
         outcome.interrupted = interrupted
-        outcome.broken = next(filter(None, (part.died for part in self.parts.values())), "")
-        meta["seconds"] = outcome.seconds
-        store.write(self.folder / "exploration.json", json.dumps(meta) + "\n")
+        outcome.broken = next(filter(None, (part.broken for part in self.parts)), "")
         return outcome
 
-    def _work(self, pool: Pool, promoted: list[int], *, resume: bool) -> None:
-        seconds = self.options.seconds
-        deadline = float("inf") if seconds is None else self.begin + seconds
-        for part in range(self.options.jobs):
-            job = {
-                "target": self.target.info,
-                "deadline": deadline,
-                "scenario": self.case.scenario.to_bytes().hex(),
-                "how": self.how | {"part": part, "promoted": promoted},
-                "checkpoint": str(self.folder / f"part-{part}"),
-                "resume": resume,
-            }
-            self.parts[pool.start("explore", job)] = Part()
-        while pool.running:
-            pool.listen(LISTEN_SECONDS)
+    def _work(self, workers: Executor, promoted: list[int], *, resume: bool) -> None:
+        for number, part in enumerate(self.parts):
+            path = self._path(number)
+            if resume and path.exists():
+                part.checkpoint = base64.b64encode(path.read_bytes()).decode()
+            workers.submit(self._slice(number, promoted))
+        saved = time.monotonic()
+        while workers.left:
+            for unit, done in workers.results(LISTEN_SECONDS):
+                self._heard(unit, done)
+                number = unit.arguments["how"]["part"]
+                if self._goes_on(self.parts[number]):
+                    workers.submit(self._slice(number, promoted))
+            if time.monotonic() - saved > SAVED_SECONDS:
+                self._save(promoted)
+                saved = time.monotonic()
             self.show(self._line())
 
-    def _heard(self, member: Member, message: dict[str, Any]) -> None:
-        part = self.parts.get(member)
-        if part is None:
-            return
-        if message.get("ended") and not member.done and not member.stopped:
-            part.died = member.obituary()
-        if "explored" not in message:
-            return
-        part.explored = message["explored"]
-        if "states" in message:
-            part.states = message["states"]
-            part.kept = message["kept"]
+    def _slice(self, number: int, promoted: list[int]) -> Unit:
+        """The next slice of a part."""
+        part, left = self.parts[number], self._left()
+        arguments = {
+            "scenario": self.case.scenario.to_bytes().hex(),
+            "how": self.how | {"part": number, "promoted": promoted},
+            "checkpoint": part.checkpoint,
+            "seconds": part.slice if left is None else min(part.slice, left),
+            "most": left,
+        }
+        part.slice = min(2 * part.slice, LAST_SECONDS)
+        return Unit(kind="explore", arguments=arguments)
+
+    def _left(self) -> float | None:
+        """Seconds until the user's time is over, at least what one look at the clock takes."""
+        if self.options.seconds is None:
+            return None
+        return max(LISTEN_SECONDS, self.begin + self.options.seconds - time.monotonic())
+
+    def _goes_on(self, part: Part) -> bool:
+        seconds = self.options.seconds
+        over = seconds is not None and time.monotonic() >= self.begin + seconds
+        return not (part.broken or part.explored["done"] or over) and part.kept
+
+    def _heard(self, unit: Unit, done: Done) -> None:
+        part = self.parts[unit.arguments["how"]["part"]]
+        part.broken = done.broken
+        if not done.broken:
+            part.explored = done.answer["explored"]
+            part.races = merged_races([*part.races, *part.explored["races"]])
+            part.states = states_from_json(done.answer["states"])
+            part.checkpoint = done.answer["checkpoint"]
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number}"
+
+    def _save(self, promoted: list[int]) -> None:
+        """Write what has changed since the last time; races are in no checkpoint."""
+        meta = {"promoted": promoted, "seconds": self.before + time.monotonic() - self.begin}
+        races = merged_races(race for part in self.parts for race in part.races)
+        store.write(self.folder / "exploration.json", json.dumps(meta | {"races": races}) + "\n")
+        for number, part in enumerate(self.parts):
+            if part.kept and part.checkpoint != part.written:
+                path = self._path(number)
+                fresh = path.with_suffix(".new")
+                fresh.write_bytes(base64.b64decode(part.checkpoint))
+                fresh.replace(path)
+                part.written = part.checkpoint
 
     def _line(self) -> str:
         """Where it is, the most important first, since a narrow terminal cuts it."""
-        explored = [part.explored for part in self.parts.values() if part.explored]
+        explored = [part.explored for part in self.parts if part.explored]
         executions = sum(one["executions"] for one in explored)
         blocked = sum(one["blocked"] for one in explored)
         met = {name for one in explored for name in one["violations"]}
@@ -220,7 +287,7 @@ class Exploring:
 
     def _sum(self, promoted: list[int]) -> Outcome:
         """The parts together; a part that never said anything counts nothing."""
-        parts = [part for part in self.parts.values() if part.explored]
+        parts = [part for part in self.parts if part.explored]
         explored = [part.explored for part in parts]
         counts = {name: sum(one[name] for one in explored) for name in COUNTS}
         for name in ("restarts", "depth_max", "preemptions_max"):
@@ -242,7 +309,7 @@ class Exploring:
             violations=_added(one["violations"] for one in explored),
             simplest=simplest,
             marks=_added(one["marks"] for one in explored),
-            races=merged_races(race for one in explored for race in one["races"]),
+            races=merged_races(race for part in parts for race in part.races),
             seconds=self.before + time.monotonic() - self.begin,
             worked=sum(one["seconds"] for one in explored),
             kept=bool(parts) and all(part.kept for part in parts),
@@ -317,7 +384,7 @@ def report(
     say(out, f"{store.shown(path)}{title}")
     planted = f", planted bug {', '.join(sorted(case.broken))}" if case.broken else ""
     say(out, f"on {target.name} {target.version}, build {target.build_id}{planted}")
-    print_outcome(out, options, outcome)
+    print_outcome(out, case, options, outcome)
     files = {
         verdict: keep(target, case, verdict, tape, options.findings)
         for verdict, (_, tape) in sorted(outcome.simplest.items())
@@ -343,7 +410,13 @@ def status(outcome: Outcome) -> int:
     return 0 if outcome.done else 3
 
 
-def print_outcome(out: Console, options: Options, outcome: Outcome) -> None:
+def explored_images(case: Case, options: Options) -> int:
+    """Of how many images of an execution one was explored."""
+    reduced = options.symmetry and options.policy == "dpor"
+    return symmetry.images(case.scenario, planted=case.broken) if reduced else 1
+
+
+def print_outcome(out: Console, case: Case, options: Options, outcome: Outcome) -> None:
     """The counts, and what they are counts of."""
     counts = outcome.counts
     if options.points == "all":
@@ -365,6 +438,11 @@ def print_outcome(out: Console, options: Options, outcome: Outcome) -> None:
         ("steps", f"{counts['depth_max']:,} in the longest execution"),
         ("time", f"{outcome.seconds:.2f} s; {rate:,.0f} executions/s per core"),
     ]
+    images = explored_images(case, options)
+    if images > 1:
+        families = [", ".join(map(str, some)) for some in symmetry.families(case.scenario)]
+        alike = f"one of {images} images of an execution; alike are threads "
+        rows.insert(3, ("symmetry", alike + " and ".join(families)))
     for name, value in rows:
         say(out, f"  {name:13}{value}")
     if outcome.approximate:
@@ -473,6 +551,8 @@ def where_it_stopped(path: Path, options: Options, outcome: Outcome) -> str:
         more.append(f"--bound {options.bound}")
     if options.points != "sync":
         more.append(f"--points {options.points}")
+    if not options.symmetry:
+        more.append("--no-symmetry")
     if options.jobs != 1:
         more.append(f"--jobs {options.jobs}")
     return f"{why}; to go on: python fuzz/run.py explore {store.shown(path)} {' '.join(more)}"
@@ -490,6 +570,7 @@ def to_json(
         "policy": options.policy,
         "preemptions_bound": options.bound,
         "points": options.points,
+        "symmetry": explored_images(case, options),
         "done": outcome.done,
         **outcome.counts,
         "classes": outcome.classes,

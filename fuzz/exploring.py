@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a worker process does for `explore` and `prove`, and the messages in which it says so.
+"""The units of `explore` and `prove` (see fuzz/units.py).
 
-`explore`: one part of one scenario, with a checkpoint file that a later worker goes on from.
-`prove`: one scenario after another, as they come on standard input, each from the same beginning,
-so that what is said about it depends on the scenario and the build alone.
+`explore`: a slice of time of one part of one scenario, from a checkpoint to a checkpoint; the next
+slice may be another worker's. `prove`: some scenarios, each from the same beginning, so that what
+is said about it depends on the scenario and the build alone.
 """
 
-import json
+import array
+import base64
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import cleanrace
@@ -17,11 +18,9 @@ from cleanrace import Exploration, Explorer, Race, Scenario, Simplest, Target
 from fuzz import scenarios
 
 if TYPE_CHECKING:
-    from fuzz.worker import Worker
+    from fuzz.units import Life
 
-SLICE_SECONDS = 0.1
-SAID_SECONDS = 0.25  # between two messages about where it is
-SAVED_SECONDS = 10.0  # between two checkpoints
+SLICE_SECONDS = 0.1  # between two looks at the clock
 FEWER_EXECUTIONS = 200_000  # of the search for an execution with fewer preemptions
 COUNTS = (
     "executions",
@@ -63,54 +62,60 @@ def to_json(now: Exploration) -> dict[str, Any]:
     }
 
 
-def explore(worker: "Worker") -> None:
-    """One part of a scenario, until it is done or the worker is to stop."""
-    job = worker.job
-    path = Path(job["checkpoint"])
-    resume = path.read_bytes() if job["resume"] and path.exists() else b""
+def explore(life: "Life", arguments: dict[str, Any]) -> dict[str, Any]:
+    """Go on with one part of a scenario for about so many `seconds`.
+
+    How it goes on from there is in the answer; where it is too large for a checkpoint (an empty
+    one), it goes on at once, until it is done or the time of all, `most`, is over.
+    """
+    begin = time.monotonic()
     explorer = Explorer(
-        worker.target,
-        Scenario.from_bytes(bytes.fromhex(job["scenario"])),
-        resume=resume,
-        **job["how"],
+        life.target,
+        Scenario.from_bytes(bytes.fromhex(arguments["scenario"])),
+        resume=base64.b64decode(arguments["checkpoint"]),
+        **arguments["how"],
     )
-    now = explorer.go_on(seconds=SLICE_SECONDS)
-    said = saved = time.monotonic()
-    while not now.done and worker.left > 0:
-        clock = time.monotonic()
-        if clock - said > SAID_SECONDS:
-            said = clock
-            worker.say(explored=to_json(now))
-        if clock - saved > SAVED_SECONDS:
-            saved = clock
-            save(path, explorer)
+    seconds, most = arguments["seconds"], arguments["most"] or float("inf")
+    now = explorer.go_on(seconds=min(SLICE_SECONDS, seconds))
+    while not (now.done or life.stopping() or (spent := time.monotonic() - begin) >= most):
+        if spent >= seconds:
+            if explorer.save():
+                break
+            seconds = float("inf")
         now = explorer.go_on(seconds=SLICE_SECONDS)
-    kept = save(path, explorer)
-    worker.say(explored=to_json(now), states=sorted(explorer.states()), kept=kept)
+    return {
+        "explored": to_json(now),
+        "states": states_to_json(explorer.states()),
+        "checkpoint": base64.b64encode(explorer.save()).decode(),
+    }
 
 
-def save(path: Path, explorer: Explorer) -> bool:
-    """Write a checkpoint; False if the exploration is too large for one."""
-    saved = explorer.save()
-    if saved:
-        fresh = path.with_suffix(".new")
-        fresh.write_bytes(saved)
-        fresh.replace(path)
-    return bool(saved)
+def states_to_json(states: Iterable[int]) -> str:
+    """Hashes of final states, of which there may be a million."""
+    numbers = array.array("Q", sorted(states))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return base64.b64encode(numbers.tobytes()).decode()
 
 
-def prove(worker: "Worker") -> None:
-    """The scenarios on standard input, one a line, until that ends."""
-    said: set[tuple[Any, ...]] = set()
-    for text in sys.stdin:
-        line = json.loads(text)["scenario"]
-        worker.say(at={"scenario": line})
-        now = exhaust(worker, scenarios.from_line(line))
+def states_from_json(text: str) -> list[int]:
+    """The hashes that states_to_json() wrote."""
+    numbers = array.array("Q", base64.b64decode(text))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+def prove(life: "Life", arguments: dict[str, Any]) -> dict[str, Any]:
+    """Exhaust some scenarios; fewer if told to stop."""
+    results = []
+    for line in arguments["scenarios"]:
+        now = exhaust(life, scenarios.from_line(line))
         if now is None:
             break
-        races = {pair(race) for race in now.races} - said
-        said |= races
-        worker.say(proved=result(line, now) | {"races": sorted(races)})
+        races = sorted({pair(race) for race in now.races})
+        results.append(result(line, now) | {"races": races})
+    return {"results": results}
 
 
 def pair(race: Race) -> tuple[Any, ...]:
@@ -119,11 +124,11 @@ def pair(race: Race) -> tuple[Any, ...]:
     return (*sides, race.documented)
 
 
-def exhaust(worker: "Worker", scenario: Scenario) -> Exploration | None:
+def exhaust(life: "Life", scenario: Scenario) -> Exploration | None:
     """All of one scenario, nothing being promoted at the beginning; None if told to stop."""
-    explorer = Explorer(worker.target, scenario)
+    explorer = Explorer(life.target, scenario, symmetry=True)
     now = explorer.go_on(seconds=SLICE_SECONDS)
-    while not now.done and not worker.stopping:
+    while not now.done and not life.stopping():
         now = explorer.go_on(seconds=SLICE_SECONDS)
     return now if now.done else None
 

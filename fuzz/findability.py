@@ -2,21 +2,18 @@
 """`findability`: how soon each policy finds a finding, and from when on it was inevitable.
 
 The first part is `bench --bugs` for one bug. The second is exact, on the tree of all schedules at
-every access. Its nodes are decisions. Two schedules that have run the same steps, with every two
-conflicting ones in the same order, are in the same state, so what follows is counted once for all
-of them: a few thousand runs count hundreds of billions of schedules. A step of the finding's
-schedule made the verdict inevitable if all schedules through the state after it have the verdict,
-and not all of those through the state before it.
+every access, see tree.py. A step of the finding's schedule made the verdict inevitable if all
+schedules through the state after it have the verdict, and not all of those through the state
+before it.
 
 A tree that is too large is sampled. Once inevitable is always inevitable, so a search by halves
 finds the last decision after which some random continuation still avoids the verdict: up to there
 it certainly was not inevitable.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Annotated
@@ -26,182 +23,16 @@ from rich.console import Console
 from rich.table import Table
 
 import cleanrace
-from cleanrace import Case, Event, Result, Target, schedule
+from cleanrace import Case, Event, Target, schedule
 from fuzz import bisecting, bugs, keeping, racetable, store
 from fuzz.bugs import Bug, Cell, Row
 from fuzz.command import KernelOption, TargetOption, app, console, ensure, number, stages
 from fuzz.report import say
+from fuzz.tree import STATES_MAX, Decision, Schedules, Show, TooLarge, Turn, turn_at
 
-STATES_MAX = 20_000
-EVENTS_PER_STATE = 500  # events of traces that may be read for each state, on average
 SAMPLES = 1000  # random continuations of a prefix
 CONFIDENCE = 0.95
 ROWS = 10  # decisions shown
-WORD = (1 << 64) - 1
-
-Key = tuple[tuple[int, int], ...]
-Turn = tuple[Event, ...]  # what one thread did between two decision points
-Show = Callable[[str], None]
-
-
-class TooLarge(Exception):
-    """The tree has more states than are allowed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Schedules below a node, and how many of them have the verdict."""
-
-    schedules: int
-    violating: int
-
-    @property
-    def share(self) -> Fraction:
-        """Of all, those that have the verdict."""
-        return Fraction(self.violating, self.schedules)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One decision of the finding's schedule: the turn it began, the counts before and after it."""
-
-    turn: Turn
-    before: Count
-    after: Count
-
-
-@dataclass(slots=True)
-class _Node:
-    """A decision whose alternatives are being counted."""
-
-    key: Key
-    left: list[tuple[bytes, Result]]
-    schedules: int = 0
-    violating: int = 0
-
-    def add(self, count: Count) -> None:
-        self.schedules += count.schedules
-        self.violating += count.violating
-
-
-@dataclass(kw_only=True)
-class Schedules:
-    """The tree of all schedules of a case on a target, counted state by state."""
-
-    target: Target
-    case: Case
-    states_max: int = STATES_MAX
-    show: Show = lambda _: None
-    runs: int = 0
-    events: int = 0
-    counts: dict[Key, Count] = field(default_factory=dict)
-
-    def run(self, tape: bytes) -> Result:
-        """One schedule, with every access."""
-        case = self.case
-        result = cleanrace.run(self.target, case.scenario, tape, **keeping.options(case))
-        self.runs += 1
-        self.events += len(result.trace)
-        if self.events > EVENTS_PER_STATE * self.states_max:
-            raise TooLarge
-        return result
-
-    def alternatives(self, prefix: bytes, result: Result) -> tuple[int, list[tuple[bytes, Result]]]:
-        """What may follow a prefix, and where in the trace; `result` is its run with zeros.
-
-        Empty if the prefix decides everything. An answer counts modulo the number of enabled
-        threads, so one that repeats another one's run is no alternative.
-        """
-        found = [(prefix + b"\0", result)]
-        at = len(result.trace)
-        for answer in range(1, len(self.case.scenario.threads)):
-            tape = prefix + bytes((answer,))
-            other = self.run(tape)
-            if any(other.digest == known.digest for _, known in found):
-                break
-            if answer == 1:
-                at = _first_difference(result.trace, other.trace)
-            found.append((tape, other))
-        return at, found if len(found) > 1 else []
-
-    def count(self, prefix: bytes) -> Count:
-        """The schedules that begin with a prefix; TooLarge if that cannot be said."""
-        stack: list[_Node] = []
-        arrived: tuple[bytes, Result] | None = (prefix, self.run(prefix))
-        while True:
-            count = None
-            if arrived is not None:
-                count = self._arrive(stack, *arrived)
-            else:
-                node = stack.pop()
-                count = self.counts[node.key] = Count(node.schedules, node.violating)
-            if count is not None:
-                if not stack:
-                    return count
-                stack[-1].add(count)
-            arrived = stack[-1].left.pop() if stack[-1].left else None
-
-    def _arrive(self, stack: list[_Node], prefix: bytes, result: Result) -> Count | None:
-        """The count of a leaf or of a known state; else the state is put on the stack."""
-        at, left = self.alternatives(prefix, result)
-        if not left:
-            return Count(1, int(self.case.expect in result.verdicts))
-        key = state(result.trace[:at])
-        known = self.counts.get(key)
-        if known is None:
-            stack.append(_Node(key, left))
-            if len(self.counts) + len(stack) > self.states_max:
-                raise TooLarge
-            self.show(f"the tree: {len(self.counts):,} states counted")
-        return known
-
-    def decisions(self, tape: bytes) -> list[Decision]:
-        """The decisions of one schedule, in order, each with the counts around it."""
-        prefix = b""
-        counts, turns = [self.count(prefix)], []
-        while True:
-            at, left = self.alternatives(prefix, self.run(prefix))
-            if not left:
-                break
-            answer = tape[len(prefix)] if len(prefix) < len(tape) else 0
-            prefix, result = left[answer]
-            turns.append(_turn(result.trace, at))
-            counts.append(self.count(prefix))
-        around = zip(turns, pairwise(counts), strict=True)
-        return [Decision(turn, before, after) for turn, (before, after) in around]
-
-
-def state(trace: Sequence[Event]) -> Key:
-    """Names the state after a part of a run: what each thread did, and what it conflicted with.
-
-    As the engine names happens-before classes, but with each event of each thread.
-    """
-    threads: dict[int, int] = {}
-    places: dict[int, tuple[int, int]] = {}
-    for event in trace:
-        name = threads.get(event.thread, event.thread + 1)
-        if event.kind in schedule.ACCESSES:
-            # A shared lock is taken and given back by changing a word.
-            reads = event.kind in ("read", "read-marked", "atomic-read")
-            place = event.object // 4
-            written, seen = places.get(place, (0, 0))
-            known = written if reads else (written, seen)
-            name = hash((name, event.kind, event.object, event.pc, known))
-            places[place] = (written, (seen + name) & WORD) if reads else (name, 0)
-        else:
-            name = hash((name, event.kind, event.object, event.value))
-        threads[event.thread] = name
-    return tuple(sorted(threads.items()))
-
-
-def _first_difference(one: Sequence[Event], other: Sequence[Event]) -> int:
-    shorter = min(len(one), len(other))
-    return next((at for at in range(shorter) if one[at] != other[at]), shorter)
-
-
-def _turn(trace: Sequence[Event], at: int) -> Turn:
-    """The turn that begins there."""
-    return tuple(event for event in trace[at:] if event.step == trace[at].step)
 
 
 def inevitable(decisions: Sequence[Decision]) -> Decision | None:
@@ -231,7 +62,7 @@ def sample(target: Target, case: Case, tape: bytes, *, samples: int = SAMPLES) -
     """Search by halves for the decision after which no random continuation avoids the verdict."""
     options = keeping.options(case)
     result = cleanrace.run(target, case.scenario, tape, **options)
-    turns = (_turn(result.trace, at) for at in _beginnings(result.trace))
+    turns = (turn_at(result.trace, at) for at in _beginnings(result.trace))
     chosen = [turn for turn in turns if turn[0].enabled.bit_count() > 1]
     whole = result.tape.ljust(len(chosen), b"\0")
     random = Random(0)
@@ -305,7 +136,8 @@ def _cells(cell: Cell, cap: int) -> tuple[str, ...]:
     needed = (cell.quantile(share) for share in (0.5, bugs.SHARE))
     shown = [f"> {cap:,}" if n is None else f"{n:,}" for n in needed]
     each = 1000 * cell.schedule_seconds
-    return (cell.policy, *shown, f"{cell.missed:,}", f"{each:.2g}")
+    name = cell.policy if cell.points == "all" else f"{cell.policy} {cell.points}"
+    return (name, *shown, f"{cell.missed:,}", f"{each:.2g}")
 
 
 def describe(target: Target, case: Case, turn: Turn) -> str:
@@ -414,7 +246,7 @@ def findability_command(
     ] = bugs.SEEDS,
     cap: Annotated[
         int, typer.Option(**number("--cap", int, 1, 10**9), help="Schedules of a search.")
-    ] = bugs.CAP,
+    ] = bugs.SHORT_CAP,
     states: Annotated[
         int, typer.Option(**number("--states", int, 1, 10**7), help="States of the tree, at most.")
     ] = STATES_MAX,

@@ -3,15 +3,20 @@
 
 import math
 from collections.abc import Collection
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cleanrace
 from cleanrace import Case, NotExpressible, Result, Switch, Target, schedule, words
 from fuzz import eventwords, shelf, store
-from fuzz.minimise import Minimal, family_of
+from fuzz.minimise import Minimal, Minimiser, family_of
 
+if TYPE_CHECKING:
+    from fuzz.units import Life
+
+SEARCHED = 200_000  # of a search for the verdict of a case without a schedule that shows it
 NEEDED_MAX = 1_000_000  # schedules in which another build is expected to show it, at most
 HITS_MAX = 200  # schedules with the verdict that a search looks at for the family
 
@@ -43,12 +48,29 @@ def made(target: Target, minimal: Minimal) -> tuple[Case, dict[str, str]]:
     }
 
 
+def minimise_unit(life: "Life", arguments: dict[str, Any]) -> dict[str, Any]:
+    """A unit (fuzz/units.py): a case's finding, minimised; nothing if it does not show."""
+    finding = raw(life.target, Case.from_text(arguments["case"]))
+    if finding is None:
+        return {}
+    owner = life.kept.setdefault("minimiser", Minimiser(life.target))
+    owner.seconds, owner.show = arguments["seconds"], life.show
+    minimal = owner.minimise(finding)
+    case, files = made(life.target, minimal)
+    return {
+        "case": case.to_text(),
+        "meta": asdict(to_meta(life.target, minimal, schedules=None)),
+        "files": files,
+        "schedule": minimal.schedule_words,
+        "finished": minimal.finished,
+        "others": [other.to_json() for other in minimal.others],
+    }
+
+
 def to_case(target: Target, minimal: Minimal) -> Case:
     """The scenario file: the switches are what lasts, the tape is for this build."""
     finding = minimal.finding
-    case = store.to_case(
-        target, finding, switches=minimal.switches, within=needed(target, finding)
-    )
+    case = store.to_case(target, finding, switches=minimal.switches, within=needed(target, finding))
     found = {key: value for key, value in case.found.items() if key in ("build", "digest")}
     return Case(
         scenario=case.scenario,
@@ -215,6 +237,48 @@ def explanation(target: Target, case: Case, result: Result, *, how_few: str) -> 
         if step.then:
             lines.append(f"   - {step.then}")
     return "\n".join(lines) + "\n"
+
+
+def raw(
+    target: Target, case: Case, *, seconds: float | None = None, method: str = ""
+) -> store.Finding | None:
+    """The finding behind a case: its schedule where that shows it, else a search; None if none.
+
+    seconds: of the search with each policy. method: who found it, else what the case says.
+    """
+    how = options(case)
+    more = {"planted": how["planted"], "steps_max": case.steps_max}
+    method = method or case.found.get("method", "file")
+    try:
+        result = replayed(target, case)
+    except NotExpressible:
+        result = None
+    if result is not None and case.expect in result.verdicts:
+        return store.examine(
+            target, case.scenario, case.expect, tape=result.tape, method=method, **more
+        )
+    for policy in ("surw", "pct-3", "random"):
+        met = cleanrace.search(
+            target,
+            case.scenario,
+            schedules=max(SEARCHED, case.within),
+            seconds=seconds,
+            policy=policy,
+            detect=True,
+            stop_on=(case.expect,),
+            **how,
+        )
+        if met.violations.get(case.expect):
+            return store.examine(
+                target,
+                case.scenario,
+                case.expect,
+                policy=policy,
+                schedule=met.first[case.expect],
+                method=method,
+                **more,
+            )
+    return None
 
 
 def check(

@@ -46,7 +46,10 @@ class Over(KeyboardInterrupt):
 
 
 class Recorder(Protocol):
-    """Who is told what the machines ran."""
+    """Who is told what the machines run."""
+
+    def begins(self, scenario: Scenario) -> None:
+        """This is run now."""
 
     def ran(self, _scenario: Scenario, summary: Summary) -> None:
         """So much was executed."""
@@ -64,6 +67,9 @@ class Counts:
 
     summary: Summary = field(default_factory=Summary)
     violated: dict[str, list[tuple[Scenario, int]]] = field(default_factory=dict)
+
+    def begins(self, _scenario: Scenario) -> None:
+        """Who only counts need not know."""
 
     def ran(self, _scenario: Scenario, summary: Summary) -> None:
         """Add up."""
@@ -185,6 +191,7 @@ class SequentialMachine(_Machine):
         if not self.threads:
             self.threads = [[]]
         self.threads[0].append(operation)
+        self.recorder.begins(self.scenario)
         how = difference(self.target, self.scenario, planted=self.planted)
         if how:
             scenario, how = smallest(self.target, self.scenario)
@@ -224,6 +231,7 @@ class ConcurrentMachine(_Machine):
     def race(self, drawn: int) -> None:
         """Run what there is under many schedules."""
         self.go_on()
+        self.recorder.begins(self.scenario)
         summary = cleanrace.search(
             self.target, self.scenario, schedules=SCHEDULES, seed=drawn, planted=self.planted
         )
@@ -270,6 +278,9 @@ class _WorkerRecorder:
     """Passes on to a campaign's worker (fuzz/worker.py)."""
 
     worker: Any
+
+    def begins(self, scenario: Scenario) -> None:
+        self.worker.begins(scenario)
 
     def ran(self, scenario: Scenario, summary: Summary) -> None:
         self.worker.inputs += 1

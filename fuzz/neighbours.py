@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A schedule in which two racing accesses are neighbours, made of one in which they only race.
 
-Two accesses race when neither happens before the other, so there is a schedule in which nothing
-comes between them: the thread of the first one is held just before it, the others go on as they
-did, or the thread of the second one alone, until that one is next; then comes the one, then the
-other. Such a schedule is built choice by choice, running what there is so far again and again:
-only a run says which threads can go on after it. What comes out is replayed, and counts only if
-the detector reports the pair at that very access.
+The order of a run is that of its steps which depend on each other: those of one thread, and those
+that touch a common place unless both only read it. Runs with the same order are equal in all that
+matters, so two accesses can be made neighbours without changing anything exactly if no third step
+comes after the one and before the other in that order. Then the schedule is: all that either of
+them needs, the one, the other. If something stands between them in the order, that has to stay
+there, and nothing else has.
+
+Such a schedule is built choice by choice, running what there is so far again and again: only a
+run says which threads can go on after it. What comes out is replayed, and counts only if the
+detector reports the pair at that very access.
 
 Not every race can be shown so. A hook reads a pointer a second time only where it has read it
 before, and found what the other side wrote; or it gets there only by a pool that the other side
 handed out after it had written. No lock orders such accesses, and still something that follows
-the first one brings the second one about. Then the tape has as little between them as was found.
+the first one brings the second one about: exhausted.py shows that this is always so.
 """
 
 import math
@@ -26,8 +30,8 @@ from fuzz.racetable import ACCESSES
 
 CANDIDATES_MAX = 24  # pairs of accesses of one run that are made neighbours
 APART_MAX = 4  # of these, where nothing makes them neighbours
-AHEAD_MAX = 60  # steps that the first one's thread goes on then
 GRAIN = 4  # bytes of a place, see csrc/engine/memory.h
+READS = frozenset(("read", "read-marked", "atomic-read", "lock-shared", "unlock-shared"))
 
 
 class Choice(NamedTuple):
@@ -53,7 +57,17 @@ class Tape:
 
 
 def choices(result: Result) -> list[Choice] | None:
-    """The decisions behind a full trace; None if they do not give its tape.
+    """The decisions behind a full trace; None if they do not give its tape."""
+    found = decisions(result)
+    if found is None:
+        return None
+    made = tape(found)
+    same = made[: len(result.tape)] == result.tape and not any(made[len(result.tape) :])
+    return found if same else None
+
+
+def decisions(result: Result) -> list[Choice] | None:
+    """The decisions behind a full trace, as it says them.
 
     A thread that starts does no access, and who can go on is the same before and after that.
     """
@@ -75,9 +89,7 @@ def choices(result: Result) -> list[Choice] | None:
         found.append(Choice(enabled, current, chosen, access))
     found[-1] = found[-1]._replace(enabled=(1 << result.threads) - 1)
     found.reverse()
-    made = tape(found)
-    same = made[: len(result.tape)] == result.tape and not any(made[len(result.tape) :])
-    return found if same else None
+    return found
 
 
 def answer(choice: Choice, thread: int) -> int:
@@ -92,6 +104,78 @@ def answer(choice: Choice, thread: int) -> int:
 def tape(made: Sequence[Choice]) -> bytes:
     """The tape of these decisions; where one thread alone can go on it says nothing."""
     return bytes(answer(one, one.chosen) for one in made if one.enabled & (one.enabled - 1))
+
+
+class Order:
+    """The order of a run's decisions, as vector clocks: see above.
+
+    source: per decision the one that last changed what it touches, -1 for none.
+    """
+
+    def __init__(self, made: Sequence[Choice]) -> None:
+        self.made = made
+        self._clocks: list[list[int]] = []
+        start = [0] * (1 + max((one.chosen for one in made), default=0))
+        threads = [[*start] for _ in start]
+        self.source: list[int] = []
+        written: dict[int, int] = {}  # place -> its last change
+        read: dict[int, list[int]] = {}  # place -> clocks of all who have read it since, joined
+        for at, one in enumerate(made):
+            now = [*threads[one.chosen]]
+            now[one.chosen] += 1
+            touched = places(one.access)
+            reads = one.access is not None and one.access.kind in READS
+            for place in touched:
+                if place in written:
+                    _join(now, self._clocks[written[place]])
+                if not reads:
+                    _join(now, read.pop(place, None))
+            self.source.append(max((written.get(place, -1) for place in touched), default=-1))
+            for place in touched:
+                if not reads:
+                    written[place] = at
+                elif place in read:
+                    read[place] = [*map(max, read[place], now)]
+                else:
+                    read[place] = now
+            threads[one.chosen] = now
+            self._clocks.append(now)
+
+    def before(self, one: int, other: int) -> bool:
+        """Whether decision `other` depends on the earlier decision `one`."""
+        thread = self.made[one].chosen
+        return self._clocks[other][thread] >= self._clocks[one][thread]
+
+    def between(self, one: int, other: int) -> list[int]:
+        """The decisions that depend on `one`, and that `other` depends on."""
+        made, clocks, last = self.made, self._clocks, self._clocks[other]
+        thread, count = made[one].chosen, clocks[one][made[one].chosen]
+        return [
+            at
+            for at in range(one + 1, other)
+            if clocks[at][thread] >= count and clocks[at][made[at].chosen] <= last[made[at].chosen]
+        ]
+
+    def together(self, one: int, other: int) -> list[int]:
+        """Equivalent decisions up to `other`, with as little as possible between the two."""
+        needed = [
+            at
+            for at in range(other)
+            if not self.before(one, at) and (self.before(at, one) or self.before(at, other))
+        ]
+        return [*needed, one, *self.between(one, other), other]
+
+
+def places(access: Event | None) -> range:
+    """The places that an access touches."""
+    if access is None:
+        return range(0)
+    return range(access.object // GRAIN, (access.object + max(1, access.value) - 1) // GRAIN + 1)
+
+
+def _join(clock: list[int], other: list[int] | None) -> None:
+    if other is not None:
+        clock[:] = map(max, clock, other)
 
 
 class _Path:
@@ -131,19 +215,14 @@ class _Path:
         return True
 
 
-def overlap(one: Event, other: Event) -> bool:
-    """Whether two accesses touch a common place."""
-    return one.object // GRAIN * GRAIN < other.object + max(
-        1, other.value
-    ) and other.object // GRAIN * GRAIN < one.object + max(1, one.value)
-
-
 def is_pair(one: Event, other: Event, race: Race) -> bool:
     """Whether these two are what raced."""
     sides = [(race.first.pc, race.first.kind), (race.second.pc, race.second.kind)]
+    mine, others = places(one), places(other)
     return (
         one.thread != other.thread
-        and overlap(one, other)
+        and mine.start < others.stop
+        and others.start < mine.stop
         and [(one.pc, one.kind), (other.pc, other.kind)] in (sides, sides[::-1])
     )
 
@@ -182,9 +261,9 @@ def build(
     made = choices(result)
     if made is None:
         return None
-    pairs = candidates(made, race)
-    for path, at in _paths(target, scenario, made, pairs, apart=apart):
-        found = None if path is None else verified(target, path, at, race)
+    order = Order(made)
+    pairs = sorted(candidates(made, race), key=lambda pair: len(order.between(*pair)))
+    for found in _tapes(target, scenario, order, pairs, race, apart=apart):
         if found is not None:
             return found
         if time.monotonic() >= end:
@@ -196,68 +275,53 @@ def build(
     return None
 
 
-def _paths(
+def _tapes(
     target: Target,
     scenario: Scenario,
-    made: Sequence[Choice],
+    order: Order,
     pairs: Sequence[tuple[int, int]],
+    race: Race,
     *,
     apart: bool,
-) -> Iterator[tuple[_Path | None, int]]:
-    """Ways to bring the two together, and where the first of them is then: the best ones first."""
-    for i, j in pairs[:CANDIDATES_MAX]:
-        for way in (_as_it_was, _alone):
-            path = way(target, scenario, made, i, j)
-            yield path, 0 if path is None else len(path.made) - 2
-    for i, j in pairs[:APART_MAX] if apart else ():
-        for ahead in range(AHEAD_MAX):
-            yield _after(target, scenario, made, i, j, ahead=ahead), i
+) -> Iterator[Tape | None]:
+    """What each way to bring the two together gives, the best ways first."""
+    near = [pair for pair in pairs if not order.between(*pair)]
+    for pair in near[:CANDIDATES_MAX]:
+        yield together(target, scenario, order, pair, race)
+    far = pairs[len(near) :]
+    for pair in far[: CANDIDATES_MAX - len(near)]:
+        yield _held(target, scenario, order.made, pair, race)
+    for pair in far[:APART_MAX] if apart else ():
+        yield together(target, scenario, order, pair, race)
 
 
-def _as_it_was(
-    target: Target, scenario: Scenario, made: Sequence[Choice], i: int, j: int
-) -> _Path | None:
-    """The thread of access i is held; all others go on as they did, up to access j."""
-    path = _Path(target, scenario, made[:i])
-    held, other = made[i].chosen, made[j].chosen
-    for one in made[i + 1 : j]:
-        if one.chosen != held:
-            path.go(one.chosen)
-    return path if path.go(held) and path.go(other) else None
-
-
-def _alone(
-    target: Target, scenario: Scenario, made: Sequence[Choice], i: int, j: int
-) -> _Path | None:
-    """The thread of access i is held; that of access j goes on alone until it is there."""
-    held, other, wanted = made[i].chosen, made[j].chosen, made[j].access
-    path = _Path(target, scenario, made[:i])
-    here = path.next
-    while here is not None and wanted is not None:
-        steps = len(path.made)
-        if not path.go(other):
-            return None
-        access = path.made[-1].access
-        if access is not None and (access.pc, access.object) == (wanted.pc, wanted.object):
-            back = _Path(target, scenario, path.made[:steps])
-            return back if back.go(held) and back.go(other) else None
-        here = path.next
-    return None
-
-
-def _after(
-    target: Target, scenario: Scenario, made: Sequence[Choice], i: int, j: int, *, ahead: int
-) -> _Path | None:
-    """After access i its thread goes some steps on, then that of access j until it is there."""
-    first, other, wanted = made[i].chosen, made[j].chosen, made[j].access
-    path = _Path(target, scenario, made[: i + 1])
-    if not all(path.go(first) for _ in range(ahead)):
+def together(
+    target: Target, scenario: Scenario, order: Order, pair: tuple[int, int], race: Race
+) -> Tape | None:
+    """A tape of the equivalent run with the least between the two; None: no replay shows it."""
+    path = _Path(target, scenario, ())
+    steps = order.together(*pair)
+    if not all(path.go(order.made[at].chosen) for at in steps):
         return None
-    while wanted is not None and path.go(other):
-        access = path.made[-1].access
-        if access is not None and (access.pc, access.object) == (wanted.pc, wanted.object):
-            return path
-    return None
+    return verified(target, path, steps.index(pair[0]), race)
+
+
+def _held(
+    target: Target, scenario: Scenario, made: Sequence[Choice], pair: tuple[int, int], race: Race
+) -> Tape | None:
+    """Another run: the first one's thread is held, and the others go on as they did.
+
+    What stood between the two may not happen then, as with the reads of two increments.
+    """
+    i, j = pair
+    path = _Path(target, scenario, made[:i])
+    for one in made[i + 1 : j]:
+        if one.chosen != made[i].chosen:
+            path.go(one.chosen)
+    at = len(path.made)
+    if not (path.go(made[i].chosen) and path.go(made[j].chosen)):
+        return None
+    return verified(target, path, at, race)
 
 
 def verified(target: Target, path: _Path, at: int, race: Race) -> Tape | None:

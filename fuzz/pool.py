@@ -32,7 +32,7 @@ class Member:
     method: str
     process: subprocess.Popen[bytes]
     log: IO[bytes]
-    buffer: bytes = b""
+    buffer: bytearray = field(default_factory=bytearray)  # of a line that has not ended
     at: dict[str, Any] = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
     done: bool = False
@@ -129,9 +129,11 @@ class Pool:
         if not data:
             self._ended(member)
             return
-        *lines, member.buffer = (member.buffer + data).split(b"\n")
+        first, *lines = data.split(b"\n")  # not of the buffer: a line may have megabytes
+        member.buffer += first
         for line in lines:
-            self._message(member, json.loads(line))
+            whole, member.buffer = member.buffer, bytearray(line)
+            self._message(member, json.loads(whole))
 
     def _message(self, member: Member, message: dict[str, Any]) -> None:
         if "at" in message:
@@ -157,6 +159,7 @@ class Pool:
         chosen = [m for m in (self.members if members is None else members) if not m.ended]
         for member in chosen:
             member.stopped = True
+            member.close()  # whoever waits for a job there does not see the signal
             member.process.terminate()
         end = time.monotonic() + GRACE_SECONDS
         while any(not m.ended for m in chosen) and time.monotonic() < end:

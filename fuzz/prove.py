@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The verb `prove`: every interleaving of every scenario within a bound (see fuzz/scenarios.py).
 
-Worker processes take one scenario after the other, the biggest first. Each result is a line in a
-journal in the cache folder, so that whatever ends the run loses the running scenarios at most. What
-is said about a scenario depends on it and on the build alone; so neither the number of processes
-nor an interruption shows in the certificate. A worker that dies is replaced, and its scenarios
-are tried once more.
+Workers (fuzz/executor.py) take one scenario after the other, the biggest first; in batches where
+handing one out takes as long as a small scenario. Each result is a line in a journal in the
+cache folder, so that whatever ends the run loses the running scenarios at most. What is said about
+a scenario depends on it and on the build alone; so neither the number of workers, their deaths
+and where they are, nor an interruption shows in the certificate.
 
 A violated property does not stop the rest. Afterwards its smallest counterexample is looked
 for among all scenarios that the violating ones cover: the fewest operations, then the fewest
@@ -14,36 +14,41 @@ preemptions, then the shortest tape.
 
 import hashlib
 import json
+import math
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cleanrace import Scenario, Simplest, Target
-from fuzz import scenarios, store
+from fuzz import executor, scenarios, store
+from fuzz.executor import Executor, Outcome, Unit
 from fuzz.explore import Show, folder, interrupt
 from fuzz.exploring import fewest
-from fuzz.pool import Member, Pool
 
 LISTEN_SECONDS = 0.2
-AHEAD = 3  # scenarios that a worker has been given and not answered
-TRIES = 2  # workers that may die of one scenario
+LAST_BATCHES = 8  # per worker and of the effort that is left: so that all end together
+LEAST_EFFORT = 256  # of a unit that is worth handing out, where it may have several scenarios
 
 Result = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user asked for. every: also the scenarios that others cover."""
+    """What the user asked for. every: also the scenarios that others cover.
+
+    cluster: where (fuzz/cluster.py), None for processes here.
+    """
 
     bound: str = "default"
     every: bool = False
     jobs: int = 1
     seconds: float | None = None
     resume: bool = False
+    cluster: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -117,7 +122,9 @@ class Journal:
         self.file.flush()
 
     def add(self, result: Result) -> None:
-        """One more, written at once."""
+        """One more, written at once, without the races that stand in it already."""
+        fresh = [race for race in result["races"] if json.dumps(race) not in self.races]
+        result = result | {"races": fresh}
         self._remember(result)
         self.file.write(json.dumps(result) + "\n")
         self.file.flush()
@@ -125,6 +132,34 @@ class Journal:
     def _remember(self, result: Result) -> None:
         self.results[result["scenario"]] = result
         self.races |= {json.dumps(race) for race in result["races"]}
+
+
+@cache
+def effort(line: str) -> int:
+    """In how many ways a scenario's operations could be interleaved, if each were one step.
+
+    Its executions grow with that, though each operation has many steps.
+    """
+    threads = [thread.count(";") + 1 for thread in line.split(" / thread ")[1:]]
+    return math.factorial(sum(threads)) // math.prod(map(math.factorial, threads))
+
+
+def batches(lines: Iterable[str], most: int, workers: int) -> Iterator[list[str]]:
+    """What units are made of, the biggest scenarios first: alone, or up to `most` small ones."""
+    ordered = sorted(lines, key=effort, reverse=True)
+    left = sum(map(effort, ordered))
+    batch: list[str] = []
+    inside = 0
+    for line in ordered:
+        share = max(LEAST_EFFORT, left / (LAST_BATCHES * workers))
+        if batch and (len(batch) == most or inside + effort(line) > share):
+            yield batch
+            left -= inside
+            batch, inside = [], 0
+        batch.append(line)
+        inside += effort(line)
+    if batch:
+        yield batch
 
 
 class Proving:
@@ -146,10 +181,8 @@ class Proving:
         name = f"{scenarios.name(self.rows)} {options.every}"
         key = hashlib.sha256(name.encode()).hexdigest()[:16]
         self.path = folder(target) / f"prove-{key}.jsonl"
-        self.queue: list[str] = []  # the next one last
-        self.given: dict[Member, list[str]] = {}
-        self.deadline = float("inf") if options.seconds is None else self.begin + options.seconds
-        self.tried: Counter[str] = Counter()
+        self.deadline = float("inf")
+        self.shown = 0.0
 
     def run(self) -> Proof:
         """Explore everything, then look for counterexamples."""
@@ -157,13 +190,7 @@ class Proving:
         self.journal = Journal(self.path, resume=self.options.resume)
         before = signal.signal(signal.SIGTERM, interrupt)
         try:
-            with Pool(self._heard) as pool:
-                try:
-                    self._explore(pool, self.shapes)
-                    if not proof.broken and not self._late():
-                        self._counterexamples(pool)
-                except KeyboardInterrupt:
-                    proof.interrupted = True
+            self._prove()
         except KeyboardInterrupt:
             proof.interrupted = True
         finally:
@@ -177,56 +204,45 @@ class Proving:
             proof.broken.append("nothing was executed")
         return proof
 
+    def _prove(self) -> None:
+        where = {"jobs": self.options.jobs, "cluster": self.options.cluster}
+        with executor.opened(self.target, **where, show=self.show) as workers:
+            self.begin = time.monotonic()  # a cluster takes its time to start
+            if self.options.seconds is not None:
+                self.deadline = self.begin + self.options.seconds
+            try:
+                self._explore(workers, self.shapes)
+                if not self.proof.broken and not self._late():
+                    self._counterexamples(workers)
+            finally:
+                workers.stop()
+                self._hear(workers, 0)
+
     def _late(self) -> bool:
         return time.monotonic() > self.deadline
 
-    def _explore(self, pool: Pool, shapes: dict[str, scenarios.Shape]) -> None:
+    def _explore(self, workers: Executor, shapes: dict[str, scenarios.Shape]) -> None:
         """Have those explored that are not in the journal."""
+        lines = [line for line in shapes if line not in self.journal.results]
+        for batch in batches(lines, workers.workers.batch, workers.workers.count):
+            more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
+            about = f"scenario {batch[0]}{more}"
+            workers.submit(Unit(kind="prove", arguments={"scenarios": batch}, about=about))
+        while workers.left and not self.proof.broken and not self._late():
+            self._hear(workers, LISTEN_SECONDS)
+            if time.monotonic() - self.shown > LISTEN_SECONDS:  # the line counts all results
+                self.shown = time.monotonic()
+                self.show(self._line())
 
-        def effort(line: str) -> tuple[int, int]:
-            return scenarios.thread_count(shapes[line]), scenarios.size(shapes[line])
+    def _hear(self, workers: Executor, seconds: float) -> None:
+        for unit, outcome in workers.results(seconds):
+            self._heard(unit, outcome)
 
-        known = self.journal.results
-        self.queue = sorted((line for line in shapes if line not in known), key=effort)
-        while (self.queue or any(self.given.values())) and not self.proof.broken:
-            if self._late():
-                pool.stop()
-                self.given.clear()
-                return
-            self._feed(pool)
-            pool.listen(LISTEN_SECONDS)
-            self.show(self._line())
-
-    def _feed(self, pool: Pool) -> None:
-        """Start the workers that are missing, and give each something to do."""
-        while len(self.given) < self.options.jobs and self.queue:
-            job = {"target": self.target.info, "deadline": float("inf")}
-            self.given[pool.start("prove", job, stay=True)] = []
-        for ahead in range(1, AHEAD + 1):
-            for member, given in self.given.items():
-                if len(given) < ahead and self.queue:
-                    given.append(self.queue.pop())
-                    member.send({"scenario": given[-1]})
-
-    def _heard(self, member: Member, message: dict[str, Any]) -> None:
-        if "proved" in message:
-            result = message["proved"]
-            self.given[member].remove(result["scenario"])
+    def _heard(self, _unit: Unit, outcome: Outcome) -> None:
+        if outcome.broken:
+            self.proof.broken.append(outcome.broken)
+        for result in outcome.answer.get("results", ()):
             self.journal.add(result)
-        elif "broken" in message:
-            self.proof.broken.append(message["broken"])
-        elif message.get("ended") and member in self.given:
-            left = self.given.pop(member)
-            if not member.stopped:
-                self._died(member, left)
-
-    def _died(self, member: Member, left: list[str]) -> None:
-        """What the worker had not answered is tried once more; it was at the first of that."""
-        self.queue += reversed(left)
-        if left:
-            self.tried[left[0]] += 1
-            if self.tried[left[0]] == TRIES:
-                self.proof.broken.append(member.obituary())
 
     def _line(self) -> str:
         results = self.journal.results.values()
@@ -238,7 +254,7 @@ class Proving:
         line = f"proving: {done}, {executions:,} executions, {spent}"
         return f"{line}; violated: {', '.join(met)}" if met else line
 
-    def _counterexamples(self, pool: Pool) -> None:
+    def _counterexamples(self, workers: Executor) -> None:
         """The smallest of each violated property."""
         self.deadline = float("inf")  # few more scenarios, and the point of it all
         known = self.journal.results
@@ -249,12 +265,12 @@ class Proving:
             violating = (
                 shape for line, shape in self.shapes.items() if verdict in known[line]["violations"]
             )
-            found = self._smallest(pool, verdict, violating)
+            found = self._smallest(workers, verdict, violating)
             if found is not None:
                 self.proof.counterexamples[verdict] = found
 
     def _smallest(
-        self, pool: Pool, verdict: str, violating: Iterable[scenarios.Shape]
+        self, workers: Executor, verdict: str, violating: Iterable[scenarios.Shape]
     ) -> Counterexample | None:
         """The smallest of what they cover, explored from the fewest operations upwards."""
         covered = scenarios.covered_by(violating)
@@ -264,7 +280,7 @@ class Proving:
                 for shape in covered
                 if scenarios.size(shape) == size
             }
-            self._explore(pool, level)
+            self._explore(workers, level)
             if self.proof.broken:
                 return None
             known = self.journal.results

@@ -3,9 +3,10 @@
 
 The scenarios are those of the corpus, some in which much happens at once, and drawn ones. A race
 is listed once, as a pair of function:line with what each side did and which locks it held; those
-on what the kernel documents as racy stand apart. Every entry should carry a tape in which the two
+on what the kernel documents as racy stand apart. Every entry carries a tape in which the two
 accesses are neighbours, so that nobody needs to believe a relation: one after the other, and
-nothing in between. The list is information: it does not change the exit status.
+nothing in between. Or it says why there is none: exhausted.py. The list is information: it does
+not change the exit status.
 """
 
 import json
@@ -21,9 +22,11 @@ from rich.text import Text
 
 import cleanrace
 from cleanrace import Access, Case, Race, Scenario, Target
-from fuzz import generate, neighbours, report, store, tsan
+from fuzz import exhausted, generate, neighbours, report, store, tsan
+from fuzz.exhausted import Looked
 from fuzz.neighbours import Tape
 from fuzz.racetable import wrapped
+from fuzz.scenarios import line as scenario_line
 
 FORMAT = 1
 SECONDS = 30.0
@@ -31,6 +34,7 @@ SEED = 1
 BATCH = 1000  # schedules of one scenario
 POLICIES = ("random", "pct", "surw", "uniform")
 SEARCH_SHARE = 0.6  # of the time; the rest is for tapes
+EXHAUST_SHARE = 2.0  # more of it at most, where no tape has neighbours
 RUNS_MAX = 4  # runs of each source that a tape is made of
 SOURCES_MAX = 40
 VERBS = {
@@ -61,24 +65,32 @@ class Entry:
 
     sources: by the operations in the scenario, since what brings one access about, and keeps it
     from being the other one's neighbour, may be missing elsewhere. tape: a schedule with as little
-    as possible between the two accesses, None as long as none was built.
+    as possible between the two accesses, None as long as none was built. looked: what exhausted
+    scenarios say, of one without neighbours.
     """
 
     race: Race
     count: int = 0
     sources: dict[frozenset[str], Source] = field(default_factory=dict)
     tape: Tape | None = None
+    looked: Looked | None = None
+
+    @property
+    def never(self) -> bool:
+        """Whether no exhausted scenario has the two as neighbours, and some have both."""
+        return self.looked is not None and self.looked.never
 
 
 @dataclass(kw_only=True)
 class Races:
-    """What was found, and in how much."""
+    """What was found, and in how much; exhausted: the scenarios that were."""
 
     target: Target
     entries: dict[Key, Entry]
     scenarios: int = 0
     schedules: int = 0
     seconds: float = 0.0
+    exhausted: list[Scenario] = field(default_factory=list)
     met: tsan.Met | None = None
 
     @property
@@ -104,6 +116,11 @@ class Races:
             for _, entry in sorted(self.entries.items())
             if entry.tape is not None and entry.tape.between
         ]
+
+    @property
+    def never(self) -> list[Entry]:
+        """Those of them whose two accesses are never neighbours in what was exhausted."""
+        return [entry for entry in self.apart if entry.never]
 
     @property
     def unlisted(self) -> list[tsan.Pair]:
@@ -230,6 +247,37 @@ def runs(target: Target, entry: Entry) -> Iterator[tuple[cleanrace.Result, Sourc
             )
 
 
+def exhaust(
+    races: Races,
+    *,
+    listed: Sequence[Scenario],
+    seconds: float,
+    show: Callable[[str], None] | None = None,
+) -> None:
+    """Look for neighbours in every schedule of the listed scenarios, where no tape has them."""
+    apart = {
+        key: entry
+        for key, entry in races.entries.items()
+        if entry.tape is None or entry.tape.between
+    }
+    if not apart:
+        return
+    for entry in apart.values():
+        entry.looked = Looked()
+    wanted = {key: entry.looked for key, entry in apart.items() if entry.looked is not None}
+    races.exhausted = exhausted.look(
+        races.target,
+        wanted,
+        lambda race: key_of(races.target, race),
+        listed=listed,
+        seconds=seconds,
+        show=show,
+    )
+    for key, looked in wanted.items():
+        if looked.tape is not None:
+            apart[key].tape = looked.tape
+
+
 def _next(target: Target, source: Source, first: int, **options: Any) -> int | None:
     """The first schedule from `first` on in which the source's pair races."""
     target.forget_races()
@@ -246,13 +294,18 @@ def run(
     listed: Sequence[Scenario] | None = None,
     show: Callable[[str], None] | None = None,
 ) -> Races:
-    """Everything: the search, the tapes, and the real ThreadSanitizer if it is asked for."""
+    """Everything: the search, the tapes, and the real ThreadSanitizer if it is asked for.
+
+    Where no tape has neighbours, twice as many seconds are there to exhaust scenarios.
+    """
     begin = time.monotonic()
     # The smallest first: what they show has the shortest tapes.
-    chosen = sorted(tsan.scenarios() if listed is None else listed, key=size)
+    known = [*tsan.scenarios(), *exhausted.more()] if listed is None else listed
+    chosen = sorted(known, key=size)
     races = search(target, chosen, seconds=seconds * SEARCH_SHARE, show=show)
     left = seconds - (time.monotonic() - begin)
     add_tapes(races, seconds=max(left, seconds * (1 - SEARCH_SHARE)), show=show)
+    exhaust(races, listed=exhausted.listed(), seconds=seconds * EXHAUST_SHARE, show=show)
     races.seconds = time.monotonic() - begin
     if tsan_seconds is not None:
         if show is not None:
@@ -277,7 +330,9 @@ def to_json(races: Races, *, command: list[str]) -> dict[str, Any]:
         "races": [_row(target, entry) for entry in races.findings],
         "documented": [_row(target, entry) for entry in races.documented],
         "apart": len(races.apart),
+        "never": len(races.never),
         "without_tape": len(races.without_tape),
+        "exhausted": [scenario_line(one) for one in races.exhausted],
         "tsan": None if races.met is None else _tsan(races, races.met),
     }
 
@@ -304,6 +359,17 @@ def _row(target: Target, entry: Entry) -> dict[str, Any]:
         "documented": race.documented,
         "count": entry.count,
         "neighbours": shown,
+        "never": _never(target, entry.looked) if entry.never and entry.looked else None,
+    }
+
+
+def _never(target: Target, looked: Looked) -> dict[str, Any]:
+    after = exhausted.after(target, looked)
+    return {
+        "scenarios": len(looked.scenarios),
+        "executions": looked.executions,
+        "after": None if after is None else list(after),
+        "smallest": scenario_line(min(looked.scenarios, key=size)),
     }
 
 
@@ -333,13 +399,14 @@ def lines(races: Races, *, width: int = 80) -> Iterator[str]:
     yield ""
     yield from _list(target, races.documented, width=width, what="documented as racy")
     yield ""
+    apart, without = len(races.apart), len(races.without_tape)
     yield from wrapped(
         f"{len(races.findings)} races and {len(races.documented)} documented ones, in"
         f" {races.schedules:,} schedules of {races.scenarios:,} scenarios in"
         f" {races.seconds:.0f} s; with both accesses next to each other on a tape:"
-        f" {len(races.entries) - len(races.without_tape) - len(races.apart)}; on one with others"
-        f" between them: {len(races.apart)}; on none:"
-        f" {len(races.without_tape)}",
+        f" {len(races.entries) - without - apart}; never so in"
+        f" {len(races.exhausted):,} exhausted scenarios: {len(races.never)}; neither:"
+        f" {apart - len(races.never)}; on no tape: {without}",
         width,
     )
     if races.met is not None:
@@ -359,6 +426,9 @@ def _list(target: Target, entries: Iterable[Entry], *, width: int, what: str) ->
             yield from wrapped(f"{head}{text}, holding {held}", width, indent=" " * 7)
         text = f"     {target.names.object(race.object)}; {entry.count:,} times;"
         yield from wrapped(f"{text} {_shown(entry.tape)}", width, indent=" " * 7)
+        if entry.never and entry.looked is not None:
+            why = exhausted.words(target, entry.looked)
+            yield from wrapped(f"     {why}", width, indent=" " * 7)
 
 
 def _shown(tape: Tape | None) -> str:

@@ -37,6 +37,7 @@ from fuzz import (  # noqa: E402, F401 - some only bring verbs of their own
     bugs,
     campaign,
     certificate,
+    cluster,
     commit,
     corpus_verbs,
     covering,
@@ -213,10 +214,15 @@ def explore_command(
     points: Annotated[
         str, typer.Option(help="sync (synchronisation and what races) or all (every access).")
     ] = "sync",
-    jobs: Annotated[int, typer.Option(**number("--jobs", int, 1, 64), help="Processes.")] = 1,
+    jobs: Annotated[int, typer.Option(**number("--jobs", int, 1, 64), help="Workers.")] = 1,
+    on: cluster.ClusterOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupt stopped it.")
     ] = False,
+    symmetry: Annotated[
+        bool,
+        typer.Option(help="One of the executions that differ only in which thread alike is which."),
+    ] = True,
     time: Annotated[
         float | None, typer.Option(**number("--time", float, 0.1, 10**6), help="Seconds at most.")
     ] = None,
@@ -239,6 +245,7 @@ def explore_command(
     if json is not None:
         places.check_file("--json", json)
     places.check_folder("--findings", findings)
+    cluster.check(on)
     out = console()
     loaded = ensure(out, target, kernel)
     options = explore.Options(
@@ -249,6 +256,8 @@ def explore_command(
         seconds=time,
         resume=resume,
         findings=findings,
+        cluster=on,
+        symmetry=symmetry,
     )
     with explore.shown(out, PLAIN_SECONDS) as show:
         outcome = explore.Exploring(loaded, case, options, show).run()
@@ -275,8 +284,9 @@ def prove_command(
     ] = False,
     jobs: Annotated[
         int | None,
-        typer.Option(**number("--jobs", int, 1, 1024), help="Processes; default all cores."),
+        typer.Option(**number("--jobs", int, 1, 1024), help="Workers; default all cores."),
     ] = None,
+    on: cluster.ClusterOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the last run of this bound stopped.")
     ] = False,
@@ -293,6 +303,7 @@ def prove_command(
 ) -> None:
     """Exhaust every scenario within a bound, and write a certificate."""
     scenarios.parse(bound)
+    cluster.check(on)
     if certificate_file is not None:
         places.check_file("--certificate", certificate_file)
     places.check_folder("--findings", findings)
@@ -301,9 +312,10 @@ def prove_command(
     options = prove.Options(
         bound=bound,
         every=every,
-        jobs=jobs or campaign.cores(),
+        jobs=cluster.jobs(jobs, on),
         seconds=time,
         resume=resume,
+        cluster=on,
     )
     with explore.shown(out, PLAIN_SECONDS) as show:
         proving = prove.Proving(loaded, options, show)
@@ -354,8 +366,9 @@ def bench_command(
         typer.Option(**number("--seeds", int, 1, 10**4), help="Searches per policy and bug."),
     ] = None,
     cap: Annotated[
-        int, typer.Option(**number("--cap", int, 1, 10**9), help="Schedules of such a search.")
-    ] = bugs.CAP,
+        int | None,
+        typer.Option(**number("--cap", int, 1, 10**9), help="Schedules of such a search."),
+    ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as JSON.")] = None,
 ) -> None:
     """Measure how fast schedules are, beside the bare limit and the thread engine."""

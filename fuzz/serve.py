@@ -79,6 +79,10 @@ def serve_command(
     memory: Annotated[
         int, typer.Option(**number("--memory", int, 64, 10**6), help="MiB of one process at most.")
     ] = 1024,
+    exchange: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Share inputs and findings with other hosts there."),
+    ] = None,
     textfile: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the metrics there, for Prometheus, too."),
@@ -109,6 +113,8 @@ def serve_command(
     check_folder("--corpus", made(corpus))
     if commit:
         check_repository(findings)
+    if exchange is not None:
+        check_exchange(exchange, corpus, findings)
     if textfile is not None:
         places.check_file("--textfile", textfile)
     if no_dashboard and textfile is not None:
@@ -130,6 +136,7 @@ def serve_command(
         port=None if no_dashboard else port,
         token=token,
         textfile=textfile,
+        exchange=exchange,
     )
     supervisor = Supervisor(loaded, options, show=lambda line: say(out, line))
     say(out, f"serving {loaded.name} {loaded.version} in {corpus}, {options.jobs} searches")
@@ -164,6 +171,18 @@ def check_folder(option: str, folder: Path) -> None:
     """Unwritable unless it can be written in; a full disk is no reason not to begin again."""
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         places.check_folder(option, folder)
+
+
+def check_exchange(exchange: Path, corpus: Path, findings: Path) -> None:
+    """Failure unless it is a folder to write in, apart from the corpus folder and the shelf."""
+    if not exchange.is_dir():
+        raise Failure(f"--exchange {exchange}: there is no such folder, create it first")
+    check_folder("--exchange", exchange)
+    shared = exchange.resolve()
+    for option, folder in (("--corpus", corpus), ("--findings", findings)):
+        own = folder.resolve()
+        if own == shared or own in shared.parents or shared in own.parents:
+            raise Failure(f"--exchange {exchange}: it and {option} {folder} must be apart")
 
 
 def check_repository(findings: Path) -> None:

@@ -16,7 +16,7 @@ from fuzz.serve_folder import Layout
 TROUBLE_SECONDS = 15.0  # after which what a worker complained about once is over
 BROKEN = "broken "  # what the harness did wrong stays until a person looks, and starts it again
 # Ours, which end when the next try works.
-OWN = ("findings", "log", "statistics", "state", "quarantine", "textfile")
+OWN = ("findings", "log", "statistics", "state", "quarantine", "textfile", "reserve")
 
 
 class Books:

@@ -5,8 +5,11 @@ Drawn here, since what libraries draw comes with a script, addresses, or fixed c
 with two axes needs none of that. The colours are the page's variables, by day and by night.
 """
 
+import itertools
 import math
+import statistics
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from xml.sax.saxutils import quoteattr
 
 from fuzz.looks import printable
@@ -16,14 +19,15 @@ WIDTH, HEIGHT = 560, 210
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 10, 28  # room around the line
 TEXT_SIZE = 13
 MARKS = 4  # about so many lines across
-UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+DAY = 86_400
+GAP, GAP_SECONDS = 5.0, 60.0  # so many usual distances, and so long at least
 
 
 def line(points: Points, *, name: str) -> str:
     """One line as an SVG element; an empty text without two points."""
     if len(points) < 2:
         return ""
-    label = f"{printable(name)}: {compact(points[-1][1])} now"
+    label = f"{printable(name)}: {compact(points[-1][1])} at last"
     marks = list(_marks(points))
     low, high = marks[0], marks[-1]
     begin, end = points[0][0], points[-1][0]
@@ -43,17 +47,35 @@ def line(points: Points, *, name: str) -> str:
             f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" style="stroke:var(--edge)"/>',
             _text(LEFT - 6, y + 4, compact(value), anchor="end"),
         ]
-    parts += [
-        _text(across(begin), HEIGHT - 8, f"{_ago(span)} ago", anchor="start"),
-        _text(across(begin + span / 2), HEIGHT - 8, f"{_ago(span / 2)} ago", anchor="middle"),
-        _text(across(begin + span), HEIGHT - 8, "now", anchor="end"),
-    ]
-    path = "L".join(f"{across(at):.1f} {up(value):.1f}" for at, value in points)
-    parts.append(
-        f'<path d="M{path}" style="fill:none;stroke:var(--where);stroke-width:2;'
-        'stroke-linejoin:round"/>'
-    )
+    for part, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
+        at = begin + part * span
+        parts.append(_text(across(at), HEIGHT - 8, _clock(at, span), anchor=anchor))
+    floor = f"{HEIGHT - BOTTOM:.1f}"
+    stroke = "fill:none;stroke:var(--where);stroke-width:2;stroke-linejoin:round"
+    for piece in pieces(points):
+        path = "L".join(f"{across(at):.1f} {up(value):.1f}" for at, value in piece)
+        area = f"M{across(piece[0][0]):.1f} {floor}L{path}V{floor}Z"
+        parts += [
+            f'<path d="{area}" style="fill:var(--where);fill-opacity:.1"/>',
+            f'<path d="M{path}" style="{stroke}"/>',
+        ]
+    x, y = across(end), up(points[-1][1])
+    parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" style="fill:var(--where)"/>')
     return "".join([*parts, "</svg>"])
+
+
+def pieces(points: Points) -> list[Points]:
+    """Cut where nothing was noted for so long that nothing ran."""
+    if len(points) < 2:
+        return [points]
+    usual = statistics.median(after[0] - at[0] for at, after in itertools.pairwise(points))
+    far = max(GAP_SECONDS, GAP * usual)
+    cuts = [
+        number
+        for number in range(1, len(points))
+        if points[number][0] - points[number - 1][0] > far
+    ]
+    return [points[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(points)])]
 
 
 def _text(x: float, y: float, text: str, *, anchor: str) -> str:
@@ -79,9 +101,10 @@ def _marks(points: Points) -> Iterator[float]:
         yield number * step
 
 
-def _ago(seconds: float) -> str:
-    size, unit = next(one for one in UNITS if seconds >= 2 * one[0] or one[0] == 1)
-    return f"{seconds / size:.3g} {unit}"
+def _clock(at: float, span: float) -> str:
+    """A moment as an axis shows it, which also is right when the page is read later."""
+    form = "%H:%M:%S" if span < 600 else "%H:%M" if span < DAY else "%b %d, %H:%M"
+    return datetime.fromtimestamp(at, UTC).strftime(form)
 
 
 def compact(value: float) -> str:

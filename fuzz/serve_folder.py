@@ -9,6 +9,8 @@
     state.json     totals, budgets and the counts behind the estimates
     log.jsonl      what happened, one event a line
     statistics.sqlite, -wal, -shm   made from the files above, and may be deleted
+    reserve        room for findings while there is none (fuzz/serve_reserve.py)
+    host           the name by which other hosts know this folder (fuzz/serve_exchange.py)
     lock           held by the one service that works here, for as long as it lives
 
 Files appear whole, but for those that libFuzzer writes: half an input is an input, too.
@@ -33,7 +35,7 @@ from fuzz import generate, store
 
 FOLDER = store.ROOT / "findings" / "service"
 INPUT_MAX = 4096  # bytes; longer files are no inputs of ours
-RUNNING_MAX = 4096
+RUNNING_MAX = INPUT_MAX + 2
 ROOM_BYTES = 1 << 18  # that must be there before a full disk counts as mended
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no room, which may come back
 
@@ -79,14 +81,21 @@ class Layout:
         return self.root / "log.jsonl"
 
     @property
+    def reserve(self) -> Path:
+        """Findings while the disk is full."""
+        return self.root / "reserve"
+
+    @property
     def database(self) -> Path:
         """Statistics."""
         return self.root / "statistics.sqlite"
 
     def make(self) -> None:
-        """Make the folders that are missing."""
+        """Make the folders that are missing, and remove what kills left half written."""
         for folder in (self.inputs, self.quarantine, self.running, self.pages):
             folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -180,7 +189,10 @@ class Inputs:
     scenarios: list[Scenario] = field(default_factory=list)
     before: Any = None  # called with each input before it is run
 
+    unwritten: dict[str, bytes] = field(default_factory=dict)  # for want of room
+
     SCENARIOS_MAX = 5000
+    UNWRITTEN_MAX = 1000
 
     def refresh(self) -> list[tuple[str, int]]:
         """Run what is new in the folder: the name of each input and how much it added."""
@@ -231,8 +243,17 @@ class Inputs:
         name = f"{self.method}-{digest(data)}" if self.method else digest(data)
         self.names.add(name)
         self.remember(data)
-        put(self.folder, name, data)
+        self.unwritten[name] = data
+        self.flush()
         return True
+
+    def flush(self) -> None:
+        """Write what found no room. OSError if there still is none."""
+        while len(self.unwritten) > self.UNWRITTEN_MAX:
+            del self.unwritten[next(iter(self.unwritten))]
+        for name, data in list(self.unwritten.items()):
+            put(self.folder, name, data)
+            del self.unwritten[name]
 
 
 class Running:

@@ -30,11 +30,28 @@ PAGE_MAX = 8 << 20
 STALE_SECONDS = 15.0  # after which a service that says nothing was killed
 # What HyperLogLog is off by; a smaller growth says nothing.
 HLL_ERROR = 0.016
+MODEL = "by construction of the model {}, which is tested against its contract"
 PREMISES = (
-    ("a", "iterate_supers skips only super blocks that have begun ->kill_sb"),
-    ("b", "where iterate_supers meets one whose ->mount has not ended, it waits for that"),
-    ("c", "mounting calls cleancache_init_fs, and ->kill_sb calls cleancache_invalidate_fs"),
-    ("d", "iterate_supers is called after cleancache_ops has been set"),
+    (
+        "a",
+        "iterate_supers skips only super blocks that have begun ->kill_sb",
+        MODEL.format("csrc/kernel/super.c"),
+    ),
+    (
+        "b",
+        "where iterate_supers meets one whose ->mount has not ended, it waits for that",
+        MODEL.format("csrc/kernel/super.c"),
+    ),
+    (
+        "c",
+        "mounting calls cleancache_init_fs, and ->kill_sb calls cleancache_invalidate_fs",
+        MODEL.format("csrc/kernel/filesystem.c"),
+    ),
+    (
+        "d",
+        "iterate_supers is called after cleancache_ops has been set",
+        "by the order of the kernel's file itself",
+    ),
 )
 ACTIONS = {
     "pause": "Searching pauses now.",
@@ -61,6 +78,7 @@ def environment() -> jinja2.Environment:
         "ago": _ago,
         "time": _time,
         "lasting": lasting,
+        "short_ago": _short_ago,
         "some": lambda value: "unknown" if value is None else f"{value:,.2g}",
     }
     made.globals |= {"style": Markup(page.STYLE), "premises": PREMISES}  # noqa: S704 - ours
@@ -79,6 +97,11 @@ def _time(value: float | None) -> str:
 
 def _ago(value: float | None) -> str:
     return "never" if value is None else f"{lasting(max(0.0, time.time() - value))} ago"
+
+
+def _short_ago(value: float | None) -> str:
+    """As short as a card is wide."""
+    return _ago(value).replace("minutes", "min").replace("seconds", "s").replace("hours", "h")
 
 
 def lasting(seconds: float) -> str:
@@ -130,7 +153,8 @@ class Shown:
             "entries": entries,
             "unreadable": unreadable,
             "checks": told.get("checks", {}),
-            "charts": charts(samples),
+            "charts": charts(samples, told),
+            "proofs": self.proofs(),
             "fresh": fresh(told),
             "events": [event(one) for one in reader.events()],
             "quarantined": quarantined(self.layout),
@@ -152,8 +176,13 @@ class Shown:
 
     def proof(self) -> dict[str, Any]:
         """What the proof's page shows."""
+        canary = Reader(self.layout.database).now().get("canary")
+        return {"proofs": self.proofs(), "canary": canary}
+
+    def proofs(self) -> list[dict[str, Any]]:
+        """The certificates that can be read."""
         found = [certificate(path) for path in sorted(self.certificates.glob("*.json"))]
-        return {"proofs": [one for one in found if one]}
+        return [one for one in found if one]
 
 
 def state(told: Mapping[str, Any]) -> tuple[str, str]:
@@ -179,44 +208,68 @@ def fresh(told: Mapping[str, Any]) -> str:
     return f"about {min(1.0, new / ran):.2g}, from the last {told['fresh']['seconds']:.0f} seconds"
 
 
-def charts(samples: list[dict[str, float]]) -> list[dict[str, Any]]:
+def charts(samples: list[dict[str, float]], told: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What changed over time."""
     rates = []
-    for before, after in itertools.pairwise(samples):
-        seconds = after["at"] - before["at"]
-        made = after["schedules"] - before["schedules"]
-        if seconds > 0 and made >= 0:  # fewer: counting began anew
-            rates.append((after["at"], made / seconds))
-    rows: list[tuple[str, list[tuple[float, float]]]] = [
-        ("Schedules per second", rates),
+    counts = [(one["at"], one["schedules"]) for one in samples]
+    for piece in serve_charts.pieces(counts):
+        for (begin, before), (end, after) in itertools.pairwise(piece):
+            if end > begin and after >= before:  # fewer: counting began anew
+                rates.append((end, (after - before) / (end - begin)))
+    of = f" of {told['target']['edges']:,}" if told else ""
+    rows: list[tuple[str, str, list[tuple[float, float]]]] = [
+        ("Schedules per second", "", rates),
         *(
-            (title, [(one["at"], one[column]) for one in samples])
-            for title, column in (
-                ("Distinct interleavings", "interleavings"),
-                ("Native coverage: edges", "edges"),
-                ("Interleaving coverage: pairs", "pairs"),
+            (title, more, [(one["at"], one[column]) for one in samples])
+            for title, more, column in (
+                ("Distinct interleavings", "", "interleavings"),
+                ("Native coverage: edges", of, "edges"),
+                ("Interleaving coverage: pairs", "", "pairs"),
+                ("Inputs in the corpus", "", "inputs"),
+                ("Memory of all processes: MiB", "", "memory"),
             )
         ),
     ]
-    return [
-        {
-            "title": title,
-            "last": serve_charts.compact(points[-1][1]) if points else "",
-            "svg": Markup(serve_charts.line(points, name=title)),  # noqa: S704 - numbers only
-        }
-        for title, points in rows
-    ]
+    drawn = []
+    for title, more, points in rows:
+        if title.endswith("MiB"):
+            points = [(at, value / (1 << 20)) for at, value in points]  # noqa: PLW2901
+        drawn.append(
+            {
+                "title": title,
+                "last": serve_charts.compact(points[-1][1]) + more if points else "",
+                "svg": Markup(serve_charts.line(points, name=title)),  # noqa: S704 - numbers only
+            }
+        )
+    return drawn
 
 
 def event(told: Mapping[str, Any]) -> dict[str, str]:
-    """A line of the log for people."""
+    """A line of the log for people: what it is about first, and no more than a line or two."""
     rest = {key: value for key, value in told.items() if key not in ("at", "event", "pid")}
+    if "name" in rest:  # of a finding, which says more than what it was met as
+        rest = {key: value for key, value in rest.items() if key not in ("signature", "of")}
     return {
         "at": str(told["at"])[:19].replace("T", " "),
         "name": str(told["event"]),
         "means": EVENTS.get(str(told["event"]), ""),
-        "text": ", ".join(f"{key} {value}" for key, value in rest.items())[:400],
+        "text": "; ".join(filter(None, (_said(key, value) for key, value in rest.items())))[:400],
     }
+
+
+def _said(key: str, value: object) -> str:
+    """One value of an event."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return key if value else f"not {key}"
+    if value is None or value == "":
+        return ""
+    if key in ("name", "signature", "what", "why"):
+        return str(value)
+    if key == "seconds":
+        return f"after {value} s"
+    return f"{key} {value}"
 
 
 def quarantined(layout: Layout) -> list[dict[str, str]]:
@@ -228,7 +281,15 @@ def quarantined(layout: Layout) -> list[dict[str, str]]:
             about = json.loads(text or "{}")
         except ValueError:
             about = {}
-        listed.append({"name": path.stem, "why": str(about.get("why", "unknown"))[:300]})
+        if not isinstance(about, dict):
+            about = {}
+        listed.append(
+            {
+                "name": path.stem,
+                "why": str(about.get("why", "unknown"))[:300],
+                "scenario": str(about.get("scenario", ""))[:4000].strip(),
+            }
+        )
     return listed
 
 

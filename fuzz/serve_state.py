@@ -17,7 +17,7 @@ reach at all, so a 0 never says that there is nothing.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,23 @@ class State:
         self.method(chosen).credit -= seconds
         return chosen
 
+    def copied(self) -> "State":
+        """A copy whose counts may be changed."""
+        summary = Summary()
+        summary.merge(self.summary)
+        methods = {name: replace(one) for name, one in self.methods.items()}
+        return replace(self, methods=methods, summary=summary)
+
+    def counted(self, name: str, stats: Mapping[str, Any]) -> None:
+        """Add what a shift did, or did so far."""
+        one = self.method(name)
+        summary = summary_from_json(stats["summary"])
+        one.schedules += summary.schedules
+        one.inputs += stats["inputs"]
+        one.seconds += stats["seconds"]
+        self.summary.merge(summary)
+        self.seconds += stats["seconds"]
+
     def ended(
         self,
         name: str,
@@ -170,14 +187,9 @@ class State:
         one.findings += findings
         if not stats:
             return
-        summary = summary_from_json(stats["summary"])
-        one.schedules += summary.schedules
-        one.inputs += stats["inputs"]
-        one.seconds += stats["seconds"]
+        self.counted(name, stats)
         one.recent_news = one.recent_news * FADE + news
         one.recent_seconds = one.recent_seconds * FADE + stats["seconds"]
-        self.summary.merge(summary)
-        self.seconds += stats["seconds"]
         self.shifts += 1
         for offset in stats["edges"]:
             self.edges[offset] = self.edges.get(offset, 0) + 1

@@ -20,7 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from cleanrace import Summary, Target
+from cleanrace import Scenario, Summary, Target
 from fuzz import premises, serve_db, serve_folder, serve_state, serve_told, shelf, store
 from fuzz.command import Failure
 from fuzz.pool import Member, Pool
@@ -28,8 +28,8 @@ from fuzz.serve_books import BROKEN, Books
 from fuzz.serve_findings import Pipeline
 from fuzz.serve_folder import Layout
 from fuzz.serve_posts import Post, guilty
+from fuzz.serve_reserve import Reserve
 from fuzz.serve_state import FINDING_NEWS, State
-from fuzz.worker import summary_from_json
 
 PROGRAM = Path(__file__).resolve().parent / "serve_workers.py"
 SEARCHES = ("surw", "pct", "random", "atheris", "hypothesis", "explore")
@@ -62,6 +62,7 @@ class Options:
     port: int | None = 0
     token: str = ""
     textfile: Path | None = None
+    exchange: Path | None = None
 
 
 class Supervisor:
@@ -71,7 +72,8 @@ class Supervisor:
         self.target, self.options, self.show = target, options, show
         self.layout = Layout(options.corpus)
         self.books = Books(self.layout, show)
-        self.pipeline = Pipeline(target, options.planted, options.findings)
+        self.reserve = Reserve(self.layout.reserve)
+        self.pipeline = Pipeline(target, options.planted, options.findings, self.reserve)
         self.searches = [
             name
             for name in SEARCHES
@@ -85,6 +87,9 @@ class Supervisor:
         self.keeper = self.post("keeper", SILENCE, nice=5)
         self.minimiser = self.post("minimise", SILENCE_MINIMISE, stay=True)
         self.committer = self.post("commit", 600.0)
+        self.exchange = self.post("exchange", SILENCE, nice=10)
+        self.exchanged: dict[str, int] = {}
+        self.canary: dict[str, Any] | None = None
         self.web = self.post("web", SILENCE, stay=True)
         self.state: State
         self.pool = Pool(self.heard, program=PROGRAM)
@@ -149,7 +154,7 @@ class Supervisor:
         """Take up what an earlier service left, and see that the search is not blind."""
         self.layout.make()
         for old in self.layout.running.iterdir():
-            old.unlink(missing_ok=True)
+            serve_folder.Running(old)  # empty, and the room that it has stays its own
         try:
             state = serve_state.load(self.layout.state)
         except serve_state.Unreadable as error:
@@ -175,6 +180,7 @@ class Supervisor:
         self.edges |= set(state.edges)
         state.starts += 1
         self.save()
+        self.books.attempt("reserve", self.reserve.take)
         self.books.open()
         self.books.event(
             "service_started", pid=os.getpid(), starts=state.starts, target=self.target.name
@@ -189,6 +195,7 @@ class Supervisor:
                 f"the planted bug {hit.premise} was not found in {hit.schedules:,} schedules: the"
                 " search is blind, so nothing else was run; report it"
             )
+        self.canary = {"premise": hit.premise, "schedules": hit.schedules}
 
     def turn(self) -> None:
         """Hear, look after everybody, and write."""
@@ -214,6 +221,8 @@ class Supervisor:
         """Last words; findings that are in no file are told to the user."""
         self.books.attempt("findings", self.pipeline.save)
         for one in self.pipeline.unsaved:
+            if one.reserved:
+                continue
             self.show(f"this finding is in no file: {one.finding.signature}")
             self.show(store.to_case(self.target, one.finding).to_text())
         self.books.event("service_stopped", seconds=round(time.monotonic() - self.begin, 1))
@@ -234,6 +243,10 @@ class Supervisor:
                 self.start_search(post)
         if self.free(self.keeper, clock):
             self.start(self.keeper, "keeper", {})
+        if self.options.exchange is not None and self.free(self.exchange, clock):
+            folder = str(self.options.exchange.resolve())
+            more = {"exchange": folder, "known": sorted(self.pipeline.known)}
+            self.start(self.exchange, "exchange", more)
         if self.options.port is not None and self.free(self.web, clock):
             self.start(self.web, "web", self.web_job())
         if not self.pipeline.idle and self.free(self.minimiser, clock):
@@ -315,6 +328,7 @@ class Supervisor:
             ("checked", self.checked),
             ("coverage", self.covered),
             ("exhausted", self.exhausted),
+            ("exchanged", self.traded),
             ("trouble", self.complained),
             ("broken", self.failed),
             ("committed", self.committed),
@@ -361,7 +375,13 @@ class Supervisor:
         # Somebody may have killed it for no fault of the input: then only twice is suspicious.
         self.suspects[name] = self.suspects.get(name, 0) + 1
         if guilt or self.suspects[name] > 1:
-            about = {"why": why, "method": post.method, "event": event, "at": member.at}
+            about = {
+                "why": why,
+                "method": post.method,
+                "event": event,
+                "at": member.at,
+                "scenario": Scenario.from_bytes(data).to_text(),
+            }
             self.books.attempt(
                 "quarantine", lambda: serve_folder.quarantine(self.layout, data, about)
             )
@@ -397,6 +417,7 @@ class Supervisor:
             method=post.method,
             schedules=self.total().schedules + 1,
             saved=message["saved"],
+            reserved=message["reserved"],
         )
         if new:
             post.news += FINDING_NEWS
@@ -467,6 +488,10 @@ class Supervisor:
         self.state.exhausted.append(message["exhausted"])
         del self.state.exhausted[: -serve_state.EXHAUSTED_MAX]
 
+    def traded(self, _post: Post, message: dict[str, Any]) -> None:
+        """What went to other hosts and came from them, since that process began."""
+        self.exchanged = message["exchanged"]
+
     def complained(self, post: Post, message: dict[str, Any]) -> None:
         """It could not do something."""
         line = message["trouble"]
@@ -510,14 +535,17 @@ class Supervisor:
 
     # What is written.
 
-    def total(self) -> Summary:
-        """Everything that was run, by those who still run as well."""
-        total = Summary()
-        total.merge(self.state.summary)
+    def so_far(self) -> State:
+        """The state as if all shifts ended now, as far as it counts what was done."""
+        state = self.state.copied()
         for post in self.searching:
             if post.member is not None and post.member.stats:
-                total.merge(summary_from_json(post.member.stats["summary"]))
-        return total
+                state.counted(post.method, post.member.stats)
+        return state
+
+    def total(self) -> Summary:
+        """Everything that was run, by those who still run as well."""
+        return self.so_far().summary
 
     def write(self) -> None:
         """What is due."""
@@ -525,8 +553,10 @@ class Supervisor:
         if self.is_due("snapshot", SNAPSHOT_SECONDS, clock):
             for post in self.posts.values():
                 post.measure()
-            if self.pipeline.unsaved:
+            if self.pipeline.unsaved or self.pipeline.reserve_used:
                 self.books.attempt("findings", self.pipeline.save)
+            if "reserve" in self.books.troubles:
+                self.books.attempt("reserve", self.reserve.take)
             self.books.retry()
             self.snapshot(running=True)
         if self.is_due("state", STATE_SECONDS, clock):
@@ -542,7 +572,7 @@ class Supervisor:
 
     def save(self) -> None:
         """Write the state."""
-        self.books.attempt("state", lambda: self.state.save(self.layout.state))
+        self.books.attempt("state", lambda: self.so_far().save(self.layout.state))
 
     def snapshot(self, *, running: bool) -> None:
         """Write what is so now, and from time to time a row of the charts."""

@@ -20,7 +20,7 @@ ROOM_BYTES = 64 << 20  # with less the disk is nearly full
 
 def told(service: "Supervisor", total: Summary, *, running: bool) -> dict[str, Any]:
     """What the dashboard shows, from the database alone."""
-    state = service.state
+    state = service.so_far()
     first, last = service.recent[0], service.recent[-1]
     for one in service.recent:
         if last[0] - one[0] <= RATE_SECONDS:
@@ -50,6 +50,8 @@ def told(service: "Supervisor", total: Summary, *, running: bool) -> dict[str, A
         },
         "findings_folder": str(service.options.findings.resolve()),
         "shift": service.options.shift,
+        "memory_max": service.options.memory,
+        "canary": service.canary,
         "rate": schedules / seconds if seconds > 0 and running else 0.0,
         "fresh": {
             "schedules": schedules,
@@ -74,7 +76,12 @@ def told(service: "Supervisor", total: Summary, *, running: bool) -> dict[str, A
         "absent": service.absent,
         "workers": [post.told() for post in service.posts.values()],
         "waiting": [
-            {"signature": one.finding.signature, "met": one.met, "saved": one.saved}
+            {
+                "signature": one.finding.signature,
+                "met": one.met,
+                "saved": one.saved,
+                "reserved": one.reserved,
+            }
             for one in service.pipeline.waiting.values()
         ],
         "stuck": service.pipeline.stuck,
@@ -84,6 +91,7 @@ def told(service: "Supervisor", total: Summary, *, running: bool) -> dict[str, A
             "edges": asdict(serve_state.unseen(state.edges.values(), state.shifts)),
         },
         "exhausted": len(state.exhausted),
+        "exchange": service.exchanged if service.options.exchange is not None else None,
         "health": health(service),
     }
 

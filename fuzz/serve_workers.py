@@ -4,12 +4,14 @@
     python fuzz/serve_workers.py METHOD     (the job as one line of JSON on standard input)
 
 It speaks like fuzz/worker.py, whose search methods it has, and adds: a finding is written to the
-shelf's pending folder before it is said, so that killing anybody loses none; inputs that add
+shelf's pending folder, or to the reserve while the disk is full, before it is said, so that killing
+anybody loses none; inputs that add
 coverage go to the corpus folder that all share; what is being run is noted where it survives a
 crash. Each search lasts one shift. Beside it there are
 
     keeper      runs every input of the folder, so that one process knows what the corpus reaches
     minimise    minimises, stores and draws findings; re-checks those on the shelf
+    exchange    gives inputs and findings to other hosts, and takes theirs
     commit      commits what is on the shelf
     web         the dashboard
     measure     what inputs add, for the verbs `corpus merge`, `minimise` and `stats`
@@ -33,9 +35,20 @@ sys.path.insert(0, str(ROOT))
 
 import cleanrace  # noqa: E402
 from cleanrace import Explorer, Scenario, Summary, Target  # noqa: E402
-from fuzz import corpus, generate, keeping, mix, serve_folder, shelf, store, worker  # noqa: E402
+from fuzz import (  # noqa: E402
+    corpus,
+    generate,
+    keeping,
+    mix,
+    serve_exchange,
+    serve_folder,
+    shelf,
+    store,
+    worker,
+)
 from fuzz.minimise import Minimiser  # noqa: E402
 from fuzz.serve_folder import Inputs, Layout, Running  # noqa: E402
+from fuzz.serve_reserve import Reserve  # noqa: E402
 
 PROGRAM = Path(__file__).resolve()
 SHARED_RUNS = 2  # schedules of each batch that are offered to the corpus as inputs
@@ -77,17 +90,26 @@ class ServiceWorker(worker.Worker):
         self.shared = self.refreshed = self.noted = 0.0
 
     def found(self, finding: store.Finding) -> bool:
-        """On disk first, then said; where there is no room, whoever listens keeps it."""
-        saved = True
+        """On disk first, then said; where the reserve has no room either, who listens keeps it."""
+        saved, reserved = True, False
         if finding.signature not in self.known:
             try:
                 store.keep(
                     self.pending / store.file_name(finding), store.to_case(self.target, finding)
                 )
             except OSError as error:
-                saved = False
+                saved, reserved = False, self.put_aside(finding)
                 self.trouble(self.pending, error)
-        self.say(finding=finding.to_json(), saved=saved)
+        self.say(finding=finding.to_json(), saved=saved, reserved=reserved)
+        return True
+
+    def put_aside(self, finding: store.Finding) -> bool:
+        """Put a finding into the reserve; whether it is there."""
+        try:
+            Reserve(self.layout.reserve).put(finding)
+        except OSError as error:
+            self.trouble(self.layout.reserve, error)
+            return False
         return True
 
     def note(self, data: bytes) -> None:
@@ -97,6 +119,10 @@ class ServiceWorker(worker.Worker):
         if clock - self.noted > ALIVE_SECONDS:
             self.noted = clock
             self.say(alive=True)
+
+    def begins(self, scenario: Scenario) -> None:
+        """A machine runs this now."""
+        self.note(scenario.to_bytes())
 
     def trouble(self, path: Path, error: OSError) -> None:
         """Something could not be written."""
@@ -195,7 +221,7 @@ def exhausted_name(scenario: Scenario) -> str:
 
 def exhaust(work: ServiceWorker, scenario: Scenario, name: str) -> None:
     """Explore one scenario; what it violates are findings."""
-    explorer = Explorer(work.target, scenario, planted=work.planted)
+    explorer = Explorer(work.target, scenario, planted=work.planted, symmetry=True)
     end = time.monotonic() + min(EXPLORE_SECONDS, max(0.2, work.left))
     counted = Summary()
     while True:
@@ -413,9 +439,7 @@ def check(work: ServiceWorker, minimiser: Minimiser, task: dict[str, Any]) -> No
         draw(work, entry)
         work.say(checked=entry.name, shows=shows, how=how)
         return
-    from fuzz import shelving
-
-    finding = shelving.raw(work.target, entry.case)
+    finding = keeping.raw(work.target, entry.case)
     if finding is None:
         work.say(checked=entry.name, shows=False, how=f"{entry.case.expect} does not show here")
         return
@@ -460,6 +484,7 @@ METHODS: dict[str, Callable[[ServiceWorker], None]] = {
     "hypothesis": hypothesis,
     "keeper": keeper,
     "minimise": minimise_all,
+    "exchange": serve_exchange.trade,
     "commit": commit_all,
     "measure": measure,
 }

@@ -6,7 +6,8 @@ campaigns left waiting. What it finds goes on the shelf; what waited goes once i
 """
 
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-import cleanrace
-from cleanrace import Case, NotExpressible, Target
-from fuzz import keeping, minimise, places, shelf, smaller, store
+from cleanrace import Case, Target
+from fuzz import cluster, executor, keeping, places, shelf, smaller, store
 from fuzz.command import (
     Failure,
     KernelOption,
@@ -29,11 +29,15 @@ from fuzz.command import (
     planted_bugs,
     stages,
 )
+from fuzz.executor import Executor, Outcome, Unit
+from fuzz.minimise import Show
 from fuzz.report import say
 
 CHECK_SCHEDULES = 20_000  # of a search for a finding whose switches do not show it
-SEARCHED = 200_000  # of a search for the verdict of a file without a schedule
+LISTEN_SECONDS = 0.2
 WIDE = 70  # columns from which on a table has all of its columns
+
+raw = keeping.raw
 
 FindingsOption = Annotated[
     Path,
@@ -104,9 +108,7 @@ def _check(
             say(out, f"  {entry.name}: not for this kind of target")
             continue
         checked += 1
-        met, how = keeping.check(
-            target, entry, planted=planted, schedules_max=CHECK_SCHEDULES
-        )
+        met, how = keeping.check(target, entry, planted=planted, schedules_max=CHECK_SCHEDULES)
         status = entry.meta.status
         if status != "expected":
             status = "open" if met else "fixed"
@@ -133,6 +135,7 @@ class _Done:
     new: list[shelf.Entry] = field(default_factory=list)
     known: dict[str, shelf.Entry] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
 
 @app.command("minimise")
@@ -150,6 +153,11 @@ def minimise_command(
         float,
         typer.Option(**number("--time", float, 1, 10**6), help="Seconds at most for each."),
     ] = 60.0,
+    jobs: Annotated[
+        int | None,
+        typer.Option(**number("--jobs", int, 1, 1024), help="Workers; default this process."),
+    ] = None,
+    on: cluster.ClusterOption = None,
     findings: FindingsOption = shelf.FOLDER,
 ) -> None:
     """Minimise findings: the fewest threads, operations and preemptions that show the same bug."""
@@ -166,14 +174,16 @@ def minimise_command(
         if case.expect == "ok":
             raise Failure(f"{path}: it expects ok, so there is nothing to minimise")
     places.check_folder("--findings", findings)
+    cluster.check(on)
     out = console()
     loaded = ensure(out, target, kernel)
     done = _Done()
+    where = {"jobs": cluster.jobs(jobs, on) if on or jobs else 0, "cluster": on}
     with stages(out) as show:
-        owner = minimise.Minimiser(loaded, time, show)
         try:
-            for path, case in sorted(cases, key=lambda one: smaller.rank(one[1].scenario)):
-                _one(out, owner, path, case, done, root=findings)
+            with executor.opened(loaded, **where, ahead=1, show=show) as workers:
+                for path, case, outcome in _minimised(workers, cases, time, show):
+                    _keep(out, loaded, (path, case, outcome), done, root=findings)
         except KeyboardInterrupt:
             say(out, "interrupted: what is on the shelf is whole, the rest is where it was")
     total = len(done.new) + len(done.known)
@@ -184,7 +194,27 @@ def minimise_command(
     )
     for line in done.failed:
         say(out, line, style="bold yellow")
-    raise typer.Exit(1 if done.failed else 0)
+    for line in done.broken:
+        say(out, f"HARNESS FAILED: {line}", style="bold red")
+    raise typer.Exit(3 if done.broken else 1 if done.failed else 0)
+
+
+def _minimised(
+    workers: Executor, cases: Sequence[tuple[Path, Case]], seconds: float, show: Show
+) -> Iterator[tuple[Path, Case, Outcome]]:
+    """What becomes of each, the simplest first, in the same order whoever is done first."""
+    waiting: deque[tuple[Path, Case, Unit]] = deque()
+    for path, case in sorted(cases, key=lambda one: smaller.rank(one[1].scenario)):
+        arguments = {"case": case.to_text(), "seconds": seconds}
+        waiting.append((path, case, Unit(kind="minimise", arguments=arguments, about=str(path))))
+        workers.submit(waiting[-1][-1])
+    outcomes: dict[Unit, Outcome] = {}
+    while waiting:
+        outcomes |= workers.results(LISTEN_SECONDS)
+        while waiting and waiting[0][-1] in outcomes:
+            path, case, unit = waiting.popleft()
+            yield path, case, outcomes[unit]
+        show(f"minimising: {len(cases) - workers.left} of {len(cases)}")
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -198,22 +228,26 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _one(
+def _keep(
     out: Console,
-    owner: minimise.Minimiser,
-    path: Path,
-    case: Case,
+    target: Target,
+    minimised: tuple[Path, Case, Outcome],
     done: _Done,
     *,
     root: Path,
 ) -> None:
-    """Minimise one file, and put what comes out on the shelf, with what else it met."""
-    finding = raw(owner.target, case)
-    if finding is None:
+    """Put on the shelf what came out of a file, with what else was met on the way."""
+    path, case, outcome = minimised
+    answer = outcome.answer
+    if outcome.broken:
+        done.broken.append(outcome.broken)
+        return
+    if not answer:
         done.failed.append(f"{store.shown(path)}: {case.expect} does not show here")
         return
-    minimal = owner.minimise(finding)
-    kept = keeping.put(owner.target, minimal, root=root)
+    minimal = Case.from_text(answer["case"])
+    meta = shelf.Meta(**(answer["meta"] | {"planted": tuple(answer["meta"]["planted"])}))
+    kept = shelf.keep(minimal, meta, root=root, **answer["files"])
     done.raw += 1  # only now: an interrupt leaves it where it was
     for line in kept.aside:
         say(out, f"WARNING: {line}", style="bold yellow")
@@ -222,56 +256,20 @@ def _one(
         done.new.append(kept.entry)
     elif kept.entry.folder not in [entry.folder for entry in done.new]:
         done.known[key] = kept.entry
-    unfinished = "" if minimal.finished else ", not finished in the time"
+    unfinished = "" if answer["finished"] else ", not finished in the time"
+    threads = minimal.scenario.threads
     say(
         out,
         f"{store.shown(path)}: {'new' if kept.new else 'known'}, {store.shown(kept.entry.folder)}:"
-        f" {len(minimal.finding.scenario.threads)} threads,"
-        f" {sum(map(len, minimal.finding.scenario.threads))} operations,"
-        f" {minimal.schedule_words}{unfinished}",
+        f" {len(threads)} threads, {sum(map(len, threads))} operations,"
+        f" {answer['schedule']}{unfinished}",
     )
     if shelf.PENDING in path.parts:
-        for other in minimal.others:
-            where = store.folder_of(root / shelf.PENDING, owner.target, other.planted)
+        for other in map(store.Finding.from_json, answer["others"]):
+            where = store.folder_of(root / shelf.PENDING, target, other.planted)
             file = where / store.file_name(other)
-            known, _ = keeping.known(owner.target, planted=other.planted, root=root)
+            known, _ = keeping.known(target, planted=other.planted, root=root)
             if other.signature not in known:
-                store.keep(file, store.to_case(owner.target, other))
+                store.keep(file, store.to_case(target, other))
                 say(out, f"  it also met {other.signature}: {store.shown(file)}")
         path.unlink()  # last, so that whoever ends us loses nothing
-
-
-def raw(target: Target, case: Case) -> store.Finding | None:
-    """The finding behind a case: its schedule where that shows it, else a search; None if none."""
-    options = keeping.options(case)
-    more = {"planted": options["planted"], "steps_max": case.steps_max}
-    method = case.found.get("method", "file")
-    try:
-        result = keeping.replayed(target, case)
-    except NotExpressible:
-        result = None
-    if result is not None and case.expect in result.verdicts:
-        return store.examine(
-            target, case.scenario, case.expect, tape=result.tape, method=method, **more
-        )
-    for policy in ("surw", "pct-3", "random"):
-        met = cleanrace.search(
-            target,
-            case.scenario,
-            schedules=max(SEARCHED, case.within),
-            policy=policy,
-            detect=True,
-            stop_on=(case.expect,),
-            **options,
-        )
-        if met.violations.get(case.expect):
-            return store.examine(
-                target,
-                case.scenario,
-                case.expect,
-                policy=policy,
-                schedule=met.first[case.expect],
-                method=method,
-                **more,
-            )
-    return None

@@ -6,36 +6,32 @@
 
 A worker is killed at random every 10 seconds, the service itself killed -9 five times and started
 again, and its disk (a small tmpfs of our own) is full for a while soon after the start, when
-findings come thick. Before and after it, for a sixth of the time each, `serve` runs undisturbed.
-
-Then: every finding that was met is on the shelf or pending, none is there twice or was committed
-twice, all are committed, no process is left over, the statistics are whole; memory grew less than
-5 % from the second sixth of the time to the last one, kind of process by kind; and at least 75 %
-of the work was done. Work: schedules, each counted as the time that its method takes for one
-undisturbed, since methods differ a thousandfold in speed and the budgets of two runs are not the
-same. Runs of less than five minutes say these two, and do not judge them.
+findings come thick; the first of the five kills falls into that. Before, for a sixth of the time,
+`serve` runs undisturbed from nothing, and afterwards as long over what the disturbed one left.
+fuzz/soak_checks.py says what is judged and how.
 
 The tmpfs needs root, or a user namespace, which is tried. Exit status: 0 all held, 1 not, 2 usage.
+What a run left is kept where something did not hold.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -43,40 +39,64 @@ sys.path.insert(0, str(ROOT))
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from fuzz import serve_db, serve_state, shelf, store  # noqa: E402
-from fuzz.minimise import family_of  # noqa: E402
+from fuzz import serve_db, soak_checks, store  # noqa: E402
 from fuzz.serve_folder import Layout  # noqa: E402
 from fuzz.serve_posts import memory_of  # noqa: E402
+from fuzz.serve_reserve import Reserve  # noqa: E402
+from fuzz.soak_checks import Check  # noqa: E402
 
 INSIDE = "CLEANRACE_SOAK_NAMESPACE"  # set in the user namespace
 PLANTED = ("b", "remount-twice")  # bugs with many findings
-DISK_BYTES = 128 << 20
+DISK_BYTES = 256 << 20
 FULL_SECONDS = 20.0
 FULL_AT = 4.0  # seconds after the first start
 JUDGED_MINUTES = 5.0  # shorter runs say memory and throughput only
-GROWTH_MAX = 0.05
-THROUGHPUT = "throughput >= 75 %"
-THROUGHPUT_MIN = 0.75
-PASSING = ("minimise", "commit")  # posts that come and go; their memory is not the service's
 GONE_SECONDS = 10.0
-MENDED = 3.0  # seconds until all that waited for room is written
+LOOK_SECONDS = 2.0  # between two looks at the statistics and the dashboard
+PROGRESS_SECONDS = 30.0
+LINKS = re.compile(r'href="/findings/([^"/]+)"')
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all methods did until a moment: schedules and seconds of searching."""
+
+    at: float
+    methods: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a process took at a moment."""
+
+    at: float
+    kind: str
+    bytes: int
+    pid: int = 0
 
 
 @dataclass
 class Run:
-    """One `serve`, with what was seen of it."""
+    """One `serve`, with what was seen of it. Times are seconds since it began."""
 
     root: Path
     arguments: list[str]
     process: subprocess.Popen[bytes] | None = None
+    begin: float = 0.0
     starts: int = 0
     killed: int = 0
     service_killed: int = 0
+    killed_when_full: int = 0
     fell: int = 0  # times that it ended by itself
     orphans: int = 0
-    filled: int = 0  # seconds that the disk was full
-    memory: list[tuple[float, str, int]] = field(default_factory=list)  # when, who, bytes
+    filled: float = 0.0  # seconds that the disk was full
+    reserved: set[str] = field(default_factory=set)  # findings without room when it was killed
+    shown: dict[str, float] = field(default_factory=dict)  # finding -> when the dashboard had it
+    memory: list[Size] = field(default_factory=list)
+    work: list[Work] = field(default_factory=list)
     seconds: float = 0.0
+    looked: float = 0.0
+    answered: float = 0.0  # when its dashboard did last, in seconds since 1970
 
     @property
     def layout(self) -> Layout:
@@ -88,10 +108,22 @@ class Run:
         """Its shelf, in a repository of its own."""
         return self.root / "repository" / "findings"
 
+    @property
+    def output(self) -> Path:
+        """What it printed."""
+        return self.root.parent / f"{self.root.name}.out"
+
+    @property
+    def clock(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.begin
+
     def start(self, seconds: float) -> None:
         """Start it for the rest of the time."""
         self.starts += 1
-        with (self.root.parent / f"{self.root.name}.out").open("ab") as out:
+        if not self.begin:
+            self.begin = time.monotonic()
+        with self.output.open("ab") as out:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, str(ROOT / "fuzz" / "run.py"), "serve"),
@@ -103,22 +135,60 @@ class Run:
                 stderr=subprocess.STDOUT,
             )
 
+    def finish(self) -> None:
+        """Wait until it ends by itself, looking on."""
+        assert self.process is not None
+        while self.process.poll() is None:
+            self.look()
+            time.sleep(0.5)
+
     @property
     def workers(self) -> dict[int, str]:
         """Its processes: pid -> what each does."""
         assert self.process is not None
         return children(self.process.pid)
 
-    def measure(self, clock: float) -> None:
-        """Note its memory."""
+    def look(self) -> None:
+        """Note its memory and, now and then, what it did and what its dashboard shows."""
         assert self.process is not None
-        sizes = [("service", memory_of(self.process.pid))]
-        sizes += [(kind, memory_of(pid)) for pid, kind in self.workers.items()]
-        self.memory += [(clock, kind, size) for kind, size in sizes if size and kind not in PASSING]
+        clock = self.clock
+        listed = {self.process.pid: "service"} | self.workers
+        sizes = (Size(clock, kind, memory_of(pid), pid) for pid, kind in listed.items())
+        self.memory += [one for one in sizes if one.bytes]
+        if clock - self.looked < LOOK_SECONDS:
+            return
+        self.looked = clock
+        told = serve_db.Reader(self.layout.database).now()
+        if told and told["totals"]["schedules"]:
+            at = told["at"] - time.time() + clock
+            if not self.work or at > self.work[-1].at:
+                rows = told["methods"]
+                did = {row["name"]: (row["schedules"], row["seconds"]) for row in rows}
+                self.work.append(Work(at, did))
+        for name in self.dashboard():
+            self.shown.setdefault(name, time.time())
+
+    def dashboard(self) -> list[str]:
+        """The findings that the dashboard links to, empty if it does not answer now."""
+        said = re.findall(r"dashboard: (http://127\.0\.0\.1:\d+/)", self.printed())
+        if not said:
+            return []
+        try:
+            with urllib.request.urlopen(said[-1], timeout=1) as answer:  # noqa: S310 - loopback
+                page = answer.read().decode()
+        except (OSError, ValueError):
+            return []
+        self.answered = time.time()
+        return linked(page)
+
+    def printed(self) -> str:
+        """What it printed so far."""
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def kill_service(self) -> None:
         """Kill -9; what is left of it afterwards is an orphan."""
         assert self.process is not None
+        self.reserved |= {one.signature for one in Reserve(self.layout.reserve).findings()}
         workers = list(self.workers)
         self.process.kill()
         self.process.wait()
@@ -150,10 +220,10 @@ class Run:
             text=True,
         ).stdout
 
-    def methods(self) -> dict[str, serve_state.Method]:
-        """What its methods did."""
-        state = serve_state.load(self.layout.state)
-        return state.methods if state else {}
+
+def linked(page: str) -> list[str]:
+    """The findings that a page of the dashboard links to."""
+    return [urllib.parse.unquote(name) for name in LINKS.findall(page)]
 
 
 def children(parent: int) -> dict[int, str]:
@@ -183,60 +253,94 @@ class Plan:
     random: Random
 
     def service_times(self) -> list[float]:
-        """When the service is killed: spread, not too near the end."""
-        part = self.seconds * 0.85 / max(1, self.service_kills)
-        return [
-            part * (number + 0.6 + 0.4 * self.random.random())
-            for number in range(self.service_kills)
-        ]
+        """When the service is killed: in the middle of the full disk, then spread, and not late."""
+        first = [FULL_AT + self.full_seconds / 2] if self.full_seconds else []
+        first = first[: self.service_kills]
+        left = self.service_kills - len(first)
+        begin = FULL_AT + self.full_seconds
+        part = max(0.0, self.seconds * 0.85 - begin) / max(1, left)
+        later = [begin + part * (at + 0.6 + 0.4 * self.random.random()) for at in range(left)]
+        return first + later
 
 
-def undisturbed(run: Run, seconds: float) -> None:
+class Progress:
+    """Lines that say how far it is, at once and every now and then."""
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+        self.said = 0.0
+
+    def say(self, line: str) -> None:
+        """One line."""
+        self.said = time.monotonic()
+        minutes, seconds = divmod(int(self.said - self.begin), 60)
+        print(f"{minutes:3}:{seconds:02} {line}", flush=True)
+
+    def of(self, run: Run) -> None:
+        """How a run stands, if it was not said just now."""
+        if time.monotonic() - self.said < PROGRESS_SECONDS:
+            return
+        kept = sum(1 for told in serve_db.events(run.layout.log) if told["event"] == "finding_kept")
+        did = sum(schedules for schedules, _ in run.work[-1].methods.values()) if run.work else 0
+        self.say(
+            f"{run.root.name}: {run.clock:.0f} s, {did:,.0f} schedules, {kept} findings kept,"
+            f" {run.killed} workers killed, service killed {run.service_killed} times"
+        )
+
+
+def undisturbed(run: Run, seconds: float, progress: Progress) -> None:
     """Let it run, if there is time for that."""
     if not seconds:
         return
-    run.prepare()
+    progress.say(f"{run.root.name}: undisturbed for {seconds:.0f} s")
     run.start(seconds)
-    assert run.process is not None
-    run.process.wait()
     run.seconds = seconds
+    assert run.process is not None
+    while run.process.poll() is None:
+        run.look()
+        progress.of(run)
+        time.sleep(0.5)
 
 
-def disturbed(run: Run, plan: Plan) -> None:
+def disturbed(run: Run, plan: Plan, progress: Progress) -> None:
     """Kill, fill and restart it until the time is over, then let it end by itself."""
-    run.prepare()
-    begin = time.monotonic()
+    progress.say(f"{run.root.name}: disturbed for {plan.seconds:.0f} s")
+    run.seconds = plan.seconds
     kills = plan.service_times()
     next_kill = plan.kill_every
-    full_until = 0.0
+    full_until = FULL_AT + plan.full_seconds
     fill = run.root / "fill"
     run.start(plan.seconds)
-    while (clock := time.monotonic() - begin) < plan.seconds:
+    while (clock := run.clock) < plan.seconds:
         assert run.process is not None
         if run.process.poll() is not None:
             run.fell += 1
+            progress.say(f"the service ended by itself, status {run.process.returncode}")
             run.start(plan.seconds - clock)  # as a service manager does
-        if not full_until and clock > FULL_AT and plan.full_seconds:
-            full_until = clock + plan.full_seconds
-        if full_until and clock < full_until:
+        due = plan.service_kills and not run.killed_when_full  # the kill that falls into it
+        full = bool(plan.full_seconds) and clock > FULL_AT and (clock < full_until or bool(due))
+        if full:
+            if not fill.exists():
+                progress.say("the disk is full")
+            run.filled = clock - FULL_AT
             fill_up(fill)
-            run.filled = round(plan.full_seconds)
-        elif full_until:
-            fill.unlink(missing_ok=True)
+        elif fill.exists():
+            fill.unlink()
+            progress.say("there is room again")
         if clock > next_kill:
             next_kill += plan.kill_every
             run.killed += kill_one(run, plan.random)
-        # What is in memory only, since there is no room, would be lost: not both at once.
-        if kills and clock > kills[0] and clock > full_until + MENDED:
+        if kills and clock > kills[0]:
             kills.pop(0)
             run.kill_service()
-            run.start(plan.seconds - (time.monotonic() - begin))
-        run.measure(clock)
+            run.killed_when_full += full
+            progress.say(f"the service was killed -9{', while the disk is full' if full else ''}")
+            run.start(plan.seconds - run.clock)
+        run.look()
+        progress.of(run)
         time.sleep(0.5)
     fill.unlink(missing_ok=True)
-    run.seconds = plan.seconds
-    assert run.process is not None
-    run.process.wait()
+    run.finish()
 
 
 def kill_one(run: Run, random: Random) -> int:
@@ -281,147 +385,6 @@ def disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the table. held: None if it is only told."""
-
-    name: str
-    told: str
-    held: bool | None
-
-
-def lost(run: Run) -> Check:
-    """Every finding that was met is on the shelf, or waits on disk."""
-    met = {
-        told["signature"]
-        for told in serve_db.events(run.layout.log)
-        if told["event"] == "finding_met"
-    }
-    kept = {family_of(entry.meta.signature) for entry in shelf.entries(run.findings)[0]}
-    # A minimised finding may turn out to be of another family; the log says which became which.
-    kept |= {
-        told["of"]
-        for told in serve_db.events(run.layout.log)
-        if told["event"] == "finding_kept" and (run.findings / told["name"]).is_dir()
-    }
-    pending = {
-        path.name.removesuffix(store.SUFFIX)
-        for path in (run.findings / shelf.PENDING).rglob(f"*{store.SUFFIX}")
-    }
-    missing = sorted(one for one in met - kept if one.replace(" ", "-") not in pending)
-    told = f"{len(met)} met, {len(met & kept)} on the shelf, {len(pending)} pending"
-    if missing:
-        told += f"; lost: {', '.join(missing)}"
-    return Check("no finding is lost", told, bool(met) and not missing)
-
-
-def twice(run: Run) -> Check:
-    """None is on the shelf twice."""
-    counts = Counter(entry.key for entry in shelf.entries(run.findings)[0])
-    again = sum(count - 1 for count in counts.values())
-    return Check("no finding is there twice", f"{len(counts)} distinct, {again} twice", not again)
-
-
-def committed(run: Run) -> Check:
-    """Each is committed, and was added once."""
-    left = run.git("status", "--porcelain", "--untracked-files=all").splitlines()
-    left = [line for line in left if shelf.PENDING not in line]
-    added = Counter(
-        line
-        for line in run.git("log", "--format=", "--name-only", "--diff-filter=A").splitlines()
-        if line
-    )
-    again = sum(count > 1 for count in added.values())
-    commits = int(run.git("rev-list", "--count", "HEAD")) - 1
-    told = f"{commits} commits, {len(left)} files not committed, {again} added twice"
-    return Check("all are committed, once", told, bool(commits) and not left and not again)
-
-
-def whole(run: Run) -> Check:
-    """The files can be read, and a new database says what the old one says."""
-    state = serve_state.load(run.layout.state)
-    with closing(sqlite3.connect(run.layout.database)) as connection:
-        said = connection.execute("PRAGMA integrity_check").fetchone()[0]
-    _, unreadable = shelf.entries(run.findings)
-    told = f"statistics {said}, {len(unreadable)} unreadable findings"
-    return Check("files are whole", told, state is not None and said == "ok" and not unreadable)
-
-
-def survived(run: Run, plan: Plan) -> Check:
-    """What was done to it was done, and nothing of it is left."""
-    told = (
-        f"{run.killed} workers killed, service killed -9 {run.service_killed} times,"
-        f" ended {run.fell} times by itself, disk full for {run.filled} s, {run.orphans} orphans"
-    )
-    happened = run.killed and run.service_killed == plan.service_kills and not run.fell
-    status = run.process.returncode if run.process else None
-    return Check("it goes on", told, bool(happened) and not run.orphans and status == 0)
-
-
-def soon(run: Run) -> Check:
-    """How long findings took from being met to the shelf, which the disk may have held up."""
-    seconds = [
-        told["seconds"]
-        for told in serve_db.events(run.layout.log)
-        if told["event"] == "finding_kept" and told["seconds"] is not None
-    ]
-    told = f"{max(seconds):.1f} s at most" if seconds else "none kept"
-    return Check("from being met to the shelf", told, None)
-
-
-def grown(run: Run, *, judged: bool) -> Check:
-    """Memory in the last sixth of the time against the second one.
-
-    Kind by kind, as many of each as there were at first: another method is another size.
-    """
-    window = run.seconds / 6
-    kinds: tuple[dict[str, list[int]], dict[str, list[int]]] = ({}, {})
-    for at, kind, size in run.memory:
-        for part, begin in zip(kinds, (window, run.seconds - window), strict=True):
-            if begin <= at < begin + window:
-                part.setdefault(kind, []).append(size)
-    first, last = kinds
-    both = first.keys() & last.keys()
-    if not both:
-        return Check("memory grows < 5 %", "not measured", False if judged else None)
-    before = sum(sum(first[kind]) for kind in both)
-    after = sum(len(first[kind]) * statistics.fmean(last[kind]) for kind in both)
-    growth = after / before - 1
-    told = ", ".join(
-        f"{kind} {statistics.fmean(first[kind]) / 2**20:.0f} ->"
-        f" {statistics.fmean(last[kind]) / 2**20:.0f}"
-        for kind in sorted(both)
-    )
-    told = f"{100 * growth:+.1f} % (MiB each: {told})"
-    return Check("memory grows < 5 %", told, growth < GROWTH_MAX if judged else None)
-
-
-def throughput(run: Run, others: list[Run], *, judged: bool) -> Check:
-    """Work against that of undisturbed runs."""
-    if not any(other.seconds for other in others):
-        return Check(THROUGHPUT, "not measured", False if judged else None)
-    schedules: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
-    for other in others:
-        for name, method in other.methods().items():
-            schedules[name] += method.schedules
-            seconds[name] += method.seconds
-    plain = sum(schedules.values()) / sum(other.seconds for other in others)
-    work = done = 0.0
-    for name, method in run.methods().items():
-        done += method.schedules
-        if schedules[name]:
-            work += method.schedules * seconds[name] / schedules[name]
-        else:
-            work += method.seconds
-    ratio = work / run.seconds / (sum(seconds.values()) / sum(o.seconds for o in others))
-    told = (
-        f"{100 * ratio:.0f} % of the work; {done / run.seconds:,.0f} schedules/s, undisturbed"
-        f" {plain:,.0f}"
-    )
-    return Check(THROUGHPUT, told, ratio >= THROUGHPUT_MIN if judged else None)
-
-
 def fail(line: str) -> None:
     """One line, and the end."""
     print(f"soak.py: {line}", file=sys.stderr)
@@ -457,54 +420,131 @@ def main(arguments: list[str] | None = None) -> int:
         if shutil.which("unshare") is None:
             fail("filling a disk needs root, or unshare of util-linux")
         os.execvp("unshare", ["unshare", "-Urm", sys.executable, *sys.argv])  # noqa: S606
+    built(given.target)
+    seconds = given.minutes * 60
+    alone = seconds / 6 if given.undisturbed is None else given.undisturbed * 60
+    bugs = given.planted or PLANTED
+    common = ["--jobs", str(given.jobs), "--shift", str(given.shift), "--target", given.target]
+    common += [f"--planted={bug}" for bug in bugs]
+    plan = Plan(seconds, given.kill_every, given.service_kills, given.full, Random(given.seed))
+    progress = Progress()
+    whole = (2 * alone + seconds) / 60
+    progress.say(
+        f"{given.target}, planted {', '.join(bugs)}, {given.jobs} searches on {os.cpu_count()}"
+        f" cores: {alone / 60:.1f} + {given.minutes:.1f} + {alone / 60:.1f} minutes and what they"
+        f" take to end, {whole:.0f} to {whole + 4:.0f} in all"
+    )
+    with tempfile.TemporaryDirectory(prefix="cleanrace-soak-") as name, disk(Path(name) / "disk"):
+        parts = ("before", "disturbed", "after")
+        runs = [Run(Path(name) / "disk" / part, common) for part in parts]
+        early = all_of(runs, plan, alone, progress)
+        checks = judged(runs, plan, judge=given.minutes >= JUDGED_MINUTES and not early)
+        if early:
+            checks.append(Check("it ran to its end", early, held=False))
+        if given.json is not None:
+            told = {one.name: asdict(one) for one in checks}
+            store.write(given.json, json.dumps(told, indent=2) + "\n")
+        show(checks)
+        failed = any(one.held is False for one in checks)
+        keep = given.keep
+        if failed and keep is None:
+            keep = Path(tempfile.mkdtemp(prefix="cleanrace-soak-failed-"))
+        if keep is not None:
+            shutil.copytree(Path(name), keep, dirs_exist_ok=True, symlinks=True)
+            print(f"what it left: {keep}")
+    return int(failed)
+
+
+def built(target: str) -> None:
+    """Build the target, or fail."""
     import build
 
     try:
-        build.ensure(target=given.target)
+        build.ensure(target=target)
     except build.BuildError as error:
         fail(str(error))
-    seconds = given.minutes * 60
-    alone = seconds / 6 if given.undisturbed is None else given.undisturbed * 60
-    common = ["--jobs", str(given.jobs), "--shift", str(given.shift), "--target", given.target]
-    common += [f"--planted={bug}" for bug in given.planted or PLANTED]
-    plan = Plan(seconds, given.kill_every, given.service_kills, given.full, Random(given.seed))
-    judged = given.minutes >= JUDGED_MINUTES
-    with tempfile.TemporaryDirectory(prefix="cleanrace-soak-") as name, disk(Path(name) / "disk"):
-        runs = [
-            Run(Path(name) / "disk" / part, common) for part in ("before", "disturbed", "after")
-        ]
-        undisturbed(runs[0], alone)
-        disturbed(runs[1], plan)
-        undisturbed(runs[2], alone)
-        run, others = runs[1], [runs[0], runs[2]]
-        checks = [
-            survived(run, plan),
-            lost(run),
-            twice(run),
-            committed(run),
-            whole(run),
-            soon(run),
-            grown(run, judged=judged),
-            throughput(run, others, judged=judged),
-        ]
-        if given.keep is not None:
-            shutil.copytree(Path(name), given.keep, dirs_exist_ok=True)
-    show(checks)
-    if given.json is not None:
-        told: dict[str, Any] = {one.name: {"told": one.told, "held": one.held} for one in checks}
-        store.write(given.json, json.dumps(told, indent=2) + "\n")
-    return int(any(one.held is False for one in checks))
+
+
+def all_of(runs: list[Run], plan: Plan, alone: float, progress: Progress) -> str:
+    """The three runs one after the other; why they ended early, empty if they did not."""
+    before, run, after = runs
+    try:
+        before.prepare()
+        undisturbed(before, alone, progress)
+        run.prepare()
+        disturbed(run, plan, progress)
+        if alone:
+            # Over the same corpus and shelf, so that both have the same to do.
+            shutil.copytree(run.root, after.root, symlinks=True)
+        undisturbed(after, alone, progress)
+    except KeyboardInterrupt:
+        return "it was interrupted"
+    except (OSError, subprocess.SubprocessError) as error:
+        return repr(error)
+    finally:
+        for one in runs:
+            end(one)
+    return ""
+
+
+def judged(runs: list[Run], plan: Plan, *, judge: bool) -> list[Check]:
+    """All checks; one that cannot be made does not hold, and the others are made all the same."""
+    before, run, after = runs
+    others = [before, after]
+    made: dict[str, Callable[[], Check]] = {
+        "it goes on": lambda: soak_checks.survived(run, plan),
+        "no finding is lost": lambda: soak_checks.lost(run),
+        "no finding is there twice": lambda: soak_checks.twice(run),
+        "all are committed, once": lambda: soak_checks.committed(run),
+        "files are whole": lambda: soak_checks.whole(run),
+        "time, undisturbed": lambda: soak_checks.soon(
+            before, "undisturbed", judged=judge and bool(before.seconds)
+        ),
+        "time, disturbed": lambda: soak_checks.soon(run, "disturbed", judged=False),
+        "memory": lambda: soak_checks.grown(run, judged=judge),
+        "throughput": lambda: soak_checks.throughput(run, others, judged=judge),
+    }
+    checks = []
+    for name, make in made.items():
+        try:
+            checks.append(make())
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            sqlite3.Error,
+            subprocess.SubprocessError,
+        ) as error:
+            checks.append(Check(name, f"it cannot be checked: {error!r}", held=False))
+    return checks
+
+
+def end(run: Run) -> None:
+    """Nothing of it outlives us."""
+    if run.process is not None and run.process.poll() is None:
+        run.process.terminate()
+        try:
+            run.process.wait(30)
+        except subprocess.TimeoutExpired:
+            run.process.kill()
+            run.process.wait()
 
 
 def show(checks: list[Check]) -> None:
-    """The table."""
+    """The table, and what there is to say about what did not hold."""
     table = Table(box=None)
     for column in ("", "held", "what was seen"):
         table.add_column(column, no_wrap=column == "held")
     words = {True: "yes", False: "NO", None: "-"}
     for one in checks:
         table.add_row(one.name, words[one.held], one.told)
-    Console(width=None if sys.stdout.isatty() else 110, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, markup=False)
+    console.print(table)
+    for one in checks:
+        if one.held is False and one.detail:
+            console.print(f"\n{one.name}:")
+            for line in one.detail:
+                console.print(f"    {line}", soft_wrap=True)
 
 
 if __name__ == "__main__":

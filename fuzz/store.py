@@ -138,6 +138,8 @@ def _turning(result: Result, target: Target) -> str:
 
 
 LOOP = 400  # events at the end of a run without progress that its loop is read from
+
+
 def _either(_result: Result, _target: Target) -> str:
     """It shows when the later of the two is done, whichever that is."""
     return "sb-mounted+registered"
@@ -204,10 +206,6 @@ def examine(
         source = {"policy": policy, "seed": seed, "schedule": schedule or 0}
         where = f"schedule {schedule} of {policy}, seed {seed}"
     again = cleanrace.run(target, scenario, **source, **options)
-    if verdict not in again.verdicts:
-        # A search that did not detect may meet what a broken rule leads to, and rules come first.
-        options["detect"] = False
-        again = cleanrace.run(target, scenario, **source, **options)
     if verdict not in again.verdicts:
         raise Broken(
             f"determinism broken: {where} violated {verdict} in a search and not when run alone;"

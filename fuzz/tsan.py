@@ -13,8 +13,8 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from elftools.elf.elffile import ELFFile
@@ -28,6 +28,7 @@ TEXT = "cr_ktext"
 ROUNDS = 1_000  # per process, some tenths of a second
 STUCK_SECONDS = 120.0  # no process takes that long
 MARKED = "-marked"
+FRAME = r"\(\S+\+(0x[0-9a-f]+)\)(?: \(BuildId: \w+\))?$"  # the build's id is clang's
 
 
 class TsanError(Exception):
@@ -149,8 +150,7 @@ def _sides(report: str, code: Code) -> Iterator[tuple[int, str] | None]:
     pattern = r"^  (?:Previous )?(read|write) of size .*\n((?:    #.*\n)*)"
     for kind, frames in re.findall(pattern, report, re.MULTILINE | re.IGNORECASE):
         offsets = [
-            int(offset, 16) - code.start
-            for offset in re.findall(r"\(\S+\+(0x[0-9a-f]+)\)$", frames, re.MULTILINE)
+            int(offset, 16) - code.start for offset in re.findall(FRAME, frames, re.MULTILINE)
         ]
         at = next((n for n, offset in enumerate(offsets) if 0 <= offset < code.bytes), None)
         yield None if at is None else (offsets[at] - 1, kind.lower() + (MARKED if at else ""))
@@ -168,22 +168,36 @@ def code_of(program: Path, target: Target) -> Code:
 
 def play(program: Path, scenario: Scenario, *, rounds: int, seed: int = 0) -> str:
     """Let the program play a scenario, and return what ThreadSanitizer said."""
-    with TemporaryDirectory() as folder:
-        file = Path(folder, "scenario")
-        file.write_bytes(scenario.to_bytes())
-        command = [*_steady(), str(program), "--threads", str(rounds), str(file), "0", str(seed)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=STUCK_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            raise TsanError(f"{program} hangs: {rounds} rounds, seed {seed}") from None
-    if done.returncode not in (0, 1) or not done.stdout.startswith("rounds "):
-        said = (done.stderr.splitlines() or ["nothing was said"])[0]
+    how = ["--threads", str(rounds), "/dev/stdin", "0", str(seed)]
+    try:
+        done = subprocess.run(
+            [*tied(), *_steady(), str(program), *how],
+            input=scenario.to_bytes(),
+            capture_output=True,
+            check=False,
+            timeout=STUCK_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise TsanError(f"{program} hangs: {rounds} rounds, seed {seed}") from None
+    text = done.stderr.decode(errors="replace")
+    if done.returncode not in (0, 1) or not done.stdout.startswith(b"rounds "):
+        said = (text.splitlines() or ["nothing was said"])[0]
         raise TsanError(f"{program} ended with status {done.returncode}: {said}")
-    return done.stderr
+    return text
 
 
+@cache
+def tied() -> Sequence[str]:
+    """How to start a program that ends with this process, however that ends, where there is one."""
+    start = ("setpriv", "--pdeathsig", "KILL")
+    try:
+        done = subprocess.run([*start, "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return ()
+    return start if done.returncode == 0 else ()
+
+
+@cache
 def _steady() -> Sequence[str]:
     """How to start a program at fixed addresses, where that is allowed.
 

@@ -7,7 +7,8 @@ It answers in lines of JSON on its standard output: {"at": ...} before it enters
 {"stats": ...} (cumulative, about twice a second and at the end), {"finding": ...}, {"hint": ...},
 {"outcome": ...} for a replayed case, {"minimal": ...}, {"broken": ...} when the harness failed
 and {"done": true} as the last one. A worker that ends without that line has crashed. SIGTERM
-ends it cleanly; it dies with its parent.
+ends it cleanly; it dies with its parent. `units` says {"ready": true}, and then {"answer": ...} or
+{"broken": ...} for each line of its input (fuzz/executor.py).
 """
 
 import base64
@@ -150,6 +151,9 @@ class Worker:
                 "pairs": self.fuzzer.pairs_seen,
             }
         )
+
+    def begins(self, scenario: Scenario) -> None:
+        """A machine is about to run this; who notes it where a crash leaves it says so."""
 
     def ran(self, scenario: Scenario, batch: Summary) -> None:
         """Count a batch of schedules of one scenario."""
@@ -374,23 +378,24 @@ def minimise_all(worker: Worker) -> None:
         )
 
 
-def explore(worker: Worker) -> None:
-    """One part of an exploration."""
-    from fuzz import exploring
+def units(worker: Worker) -> None:
+    """Units of an executor from standard input, one a line, until it ends."""
+    from fuzz.units import Life
 
-    exploring.explore(worker)
-
-
-def prove(worker: Worker) -> None:
-    """The scenarios of a bound that come on standard input."""
-    from fuzz import exploring
-
-    exploring.prove(worker)
+    life = Life(worker.target, stopping=lambda: worker.stopping)
+    worker.say(ready=True)
+    for line in sys.stdin:
+        unit = json.loads(line)
+        try:
+            worker.say(answer=life.do(unit["kind"], unit["arguments"]))
+        except store.Broken as error:
+            worker.say(broken=str(error))
+        if worker.stopping:
+            break
 
 
 METHODS = {
-    "explore": explore,
-    "prove": prove,
+    "units": units,
     "replay": replay,
     "random": random_search,
     "atheris": atheris,

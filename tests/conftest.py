@@ -4,7 +4,10 @@
 Several pytest processes may ask at once: build.ensure lets one build and the others wait.
 """
 
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,19 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import build  # noqa: E402 - found through the line above
+
+# Programs that tests start compile their modules once for all of them, and not into the tree.
+BYTECODE = "PYTHONPYCACHEPREFIX"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that pytest was started as makes the folder, its workers inherit it."""
+    if hasattr(config, "workerinput") or BYTECODE in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="cleanrace-bytecode-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ[BYTECODE] = folder
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")

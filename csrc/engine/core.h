@@ -20,6 +20,7 @@ struct engine_state {
 	/* How the run was asked for. */
 	uint8_t kind;			/* CR_ENGINE_* */
 	bool reduced;			/* points only at synchronisation and promoted accesses */
+	bool releases;			/* and at every release, not of tried locks only */
 	bool recording;			/* the tape is written, for a run at every access */
 	bool survives;			/* a stop ends its thread only: see engine_is_over() */
 	bool trace_full;
@@ -28,6 +29,7 @@ struct engine_state {
 	bool classes;			/* the hash of the happens-before class */
 	bool hashes;			/* the same, of an exploration */
 	bool detects;			/* races and lock rules */
+	uint32_t judged;		/* verdicts: a rule that is not among them stops nobody */
 	uint32_t steps_max;
 	uint64_t seed;			/* of the thread engine's noise */
 	uint64_t schedule;
@@ -67,6 +69,13 @@ static inline bool engine_is_over(enum verdict verdict)
 {
 	return !engine.survives || verdict == VERDICT_DEADLOCK ||
 	       verdict == VERDICT_STEP_LIMIT || verdict == VERDICT_OVERFLOW;
+}
+
+/* A rule of a detector is broken, without which the run would go on. */
+static inline void engine_broken(enum verdict rule)
+{
+	if (engine.judged >> rule & 1)
+		engine_stop(rule);
 }
 
 /* The two engines; engine.c chooses by engine.kind. */

@@ -150,10 +150,13 @@ void engine_step_begin(const void *address, const void *pc)
 
 void engine_step_left(const void *address, const void *pc)
 {
+	uintptr_t offset = memory_offset(address);
+
 	if (!engine.active)
 		return;
-	if (!engine.reduced || watch_tried[memory_offset(address) / MEMORY_GRAIN])
-		engine_point(memory_offset(address), true);
+	if (!engine.reduced || watch_tried[offset / MEMORY_GRAIN] ||
+	    (engine.releases && !memory_is_section(offset)))
+		engine_point(offset, true);
 	else
 		engine_pass();
 	engine_step_open(address, pc);

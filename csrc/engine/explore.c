@@ -31,6 +31,7 @@
 #include "places.h"
 #include "random.h"
 #include "trail.h"
+#include "turns.h"
 
 struct explore_tree explore_tree;
 
@@ -133,7 +134,8 @@ static bool explore_is_mine(void)
 	uint64_t path = 0;
 	unsigned int i;
 
-	if (explore_tree.how.parts < 2 || explore_tree.depth != explore_tree.how.split)
+	if (explore_tree.how.parts < 2 || explore_tree.depth != explore_tree.how.split ||
+	    turns_wanted())
 		return true;
 	for (i = 0; i < explore_tree.depth; i++)
 		path = random_spread(path + explore_tree.nodes[i].thread + 1);
@@ -181,11 +183,12 @@ static void explore_start(uint64_t seed, uint64_t schedule)
 	explore_tree.learned = 0;
 	explore_tree.nodes[0].sleep = 0;
 	explore_tree.nodes[0].preemptions = 0;
+	memset(explore_tree.nodes[0].taken, 0, sizeof(explore_tree.nodes[0].taken));
 }
 
 static bool explore_preempts(const struct explore_node *node)
 {
-	return node->thread != node->before && node->enabled >> node->before & 1;
+	return node->thread != node->before && (node->enabled | node->held) >> node->before & 1;
 }
 
 /* Arrives at the next node: what is enabled there, and how it was come to. */
@@ -195,11 +198,15 @@ static struct explore_node *explore_arrive(unsigned int enabled, unsigned int cu
 	const struct explore_node *above = node - 1;
 
 	if (explore_tree.depth < explore_tree.fixed)
-		assert(node->enabled == enabled && node->before == current);
-	node->enabled = (uint8_t)enabled;
+		assert((node->enabled | node->held) == (int)enabled && node->before == current);
 	node->before = (uint8_t)current;
-	if (explore_tree.depth)
+	if (explore_tree.depth) {
 		node->preemptions = (uint8_t)(above->preemptions + explore_preempts(above));
+		memcpy(node->taken, above->taken, sizeof(node->taken));
+		node->taken[above->thread]++;
+	}
+	node->held = (uint8_t)turns_held(node, enabled);
+	node->enabled = (uint8_t)(enabled & ~(unsigned int)node->held);
 	places_step.collects = explore_tree.depth >= explore_tree.fresh;
 	return node;
 }
@@ -213,7 +220,7 @@ static unsigned int explore_again(unsigned int enabled, unsigned int current, ui
 	const struct explore_node *node = &explore_tree.nodes[step];
 	uint32_t next = step + 1;
 
-	assert(node->enabled == enabled && node->before == current);
+	assert((node->enabled | node->held) == (int)enabled && node->before == current);
 	engine.observes = false;
 	while (next < trail.kept && explore_threads[next] == node->thread)
 		next++;
@@ -287,11 +294,14 @@ enum explore_end explore_end(void)
 	}
 	if (places.learned)
 		explore_tree.ended = EXPLORE_ANEW;
+	/* Whose part of the tree that execution was did not count, so it is run again. */
+	if (explore_tree.ended == EXPLORE_COMPLETE && turns_wanted() &&
+	    (turns_choose() || explore_tree.how.parts > 1))
+		explore_tree.ended = EXPLORE_TURNS;
 	if (explore_tree.learned && explore_tree.ended != EXPLORE_ANEW)
 		explore_tree.ended = EXPLORE_REPEAT;
 	explore_tree.looks = explore_tree.ended == EXPLORE_REPEAT;
-	if (explore_tree.ended != EXPLORE_REPEAT && explore_tree.ended != EXPLORE_ANEW &&
-	    explore_tree.how.algorithm != CR_EXPLORE_DFS)
+	if (explore_tree.ended <= EXPLORE_CUT && explore_tree.how.algorithm != CR_EXPLORE_DFS)
 		order_execution();
 	return explore_tree.ended;
 }
@@ -343,7 +353,7 @@ bool explore_next(void)
 	trail.kept = 0;
 	if (explore_tree.ended == EXPLORE_REPEAT)
 		return true;
-	if (explore_tree.ended == EXPLORE_ANEW) {
+	if (explore_tree.ended == EXPLORE_ANEW || explore_tree.ended == EXPLORE_TURNS) {
 		places.sections = explore_tree.how.sections != 0;
 		places_reset(true);
 		explore_tree.fixed = explore_tree.fresh = 0;

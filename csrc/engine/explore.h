@@ -27,6 +27,7 @@ enum explore_end {
 	EXPLORE_CUT,		/* another part's */
 	EXPLORE_REPEAT,		/* a new word is waited for: the same once more, watching it */
 	EXPLORE_ANEW,		/* what a step is has changed: begin anew */
+	EXPLORE_TURNS,		/* whose turn comes first was not decided: now it is */
 };
 
 /*
@@ -35,22 +36,25 @@ enum explore_end {
  * execution to the next; a step of them was seen before.
  */
 struct explore_node {
-	struct footprint did;		/* by the step */
+	/* What order.c asks of every step, in two lines of the cache. */
+	struct footprint did __attribute__((aligned(64)));	/* by the step */
 	uint16_t clock[CR_THREADS_MAX];	/* of each thread, steps it happens after, or is */
 	uint64_t order;			/* hash of the clocks of all steps up to this one */
-	int16_t words[EXPLORE_WAITABLES_MAX];	/* before it: what the waitables contain */
 	uint8_t thread;
 	uint8_t before;			/* who ran before it, POLICY_NOBODY at the root */
 	uint8_t preemptions;		/* before it */
 	uint8_t wait;			/* enum policy_wait: how the step begins */
 	uint8_t waitable;		/* and for which one */
-	uint8_t enabled;
+	uint8_t enabled;		/* without those that are held */
+	uint8_t held;			/* could go on, and it is not their turn: see turns.h */
 	uint8_t sleep;			/* explored before, and nothing since then minds */
 	uint8_t done;			/* explored from here */
 	uint8_t wanted;			/* to be explored from here */
 	uint8_t assumed;		/* see order.c */
 	uint8_t alternative[CR_THREADS_MAX];
 	uint16_t sleep_from[CR_THREADS_MAX];	/* the node where it was explored */
+	uint16_t taken[CR_THREADS_MAX];	/* steps of each thread before it */
+	int16_t words[EXPLORE_WAITABLES_MAX];	/* before it: what the waitables contain */
 	struct footprint child[CR_THREADS_MAX];	/* what each thread in `done` did */
 	struct footprint assume[CR_THREADS_MAX];
 };
@@ -64,10 +68,12 @@ struct explore_tree {
 	uint8_t ended;			/* enum explore_end */
 	uint8_t learned;		/* a new waitable was met */
 	uint8_t looks;			/* it is watched in steps that were seen before, too */
+	uint8_t turns_known;
 	uint8_t left_waiting;		/* threads that wait at the end of the execution */
 	uint8_t waits[CR_THREADS_MAX];	/* enum policy_wait of those */
 	uint8_t waits_for[CR_THREADS_MAX];
 	uint16_t waitable_offset[EXPLORE_WAITABLES_MAX];	/* in units of a place */
+	uint16_t turn[CR_THREADS_MAX];	/* see turns.h */
 	struct cr_explore how;
 	struct explore_node nodes[EXPLORE_DEPTH_MAX];
 };

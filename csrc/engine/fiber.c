@@ -49,7 +49,7 @@ static _Noreturn void fiber_leave(void)
 {
 	struct switch_context nowhere;
 
-	fiber_asan_leave(NULL);
+	fiber_asan_leave(engine.current, NULL);
 	switch_to(&nowhere, &fiber_main);
 	__builtin_unreachable();
 }
@@ -78,9 +78,9 @@ static unsigned int fiber_ask(unsigned int enabled, unsigned int from)
 static void fiber_switch(unsigned int from, unsigned int to)
 {
 	engine.current = (uint8_t)to;
-	fiber_asan_leave(engine_stacks[to]);
+	fiber_asan_leave(from, engine_stacks[to]);
 	switch_to(&fiber_table[from].context, &fiber_table[to].context);
-	fiber_asan_enter();
+	fiber_asan_enter(from);
 }
 
 /* One decision point of the running thread, which may be alone, waiting or at its end. */
@@ -160,7 +160,7 @@ static void fiber_entry(void)
 {
 	unsigned int self = engine.current;
 
-	fiber_asan_enter();
+	fiber_asan_enter(self);
 	fiber_body(self);
 	fiber_alive &= ~(1u << self);
 	if (fiber_alive) {
@@ -193,7 +193,8 @@ void fiber_run(unsigned int threads, void (*body)(unsigned int thread))
 			       ENGINE_STACK_BYTES, fiber_entry);
 	engine.enabled = fiber_alive;
 	engine.current = (uint8_t)fiber_first();
-	fiber_asan_leave(engine_stacks[engine.current]);
+	fiber_asan_leave(FIBER_ASAN_MAIN, engine_stacks[engine.current]);
 	switch_to(&fiber_main, &fiber_table[engine.current].context);
-	fiber_asan_enter();
+	fiber_asan_enter(FIBER_ASAN_MAIN);
+	fiber_asan_end();
 }

@@ -8,9 +8,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #define FOOTPRINT_PLACES	256
 #define FOOTPRINT_WORDS		(FOOTPRINT_PLACES / 64)
+#define FOOTPRINT_LANES		2	/* words that are compared at once */
 
 struct footprint {
 	uint64_t reads[FOOTPRINT_WORDS];
@@ -46,13 +48,18 @@ static inline void footprint_unite(struct footprint *into, const struct footprin
 
 static inline bool footprint_conflict(const struct footprint *a, const struct footprint *b)
 {
-	uint64_t both = 0;
+	uint64_t both __attribute__((vector_size(8 * FOOTPRINT_LANES))) = { 0 };
+	__typeof__(both) a_reads, a_writes, b_reads, b_writes;
 	unsigned int i;
 
-	for (i = 0; i < FOOTPRINT_WORDS; i++)
-		both |= (a->writes[i] & (b->writes[i] | b->reads[i])) |
-			(a->reads[i] & b->writes[i]);
-	return both;
+	for (i = 0; i < FOOTPRINT_WORDS; i += FOOTPRINT_LANES) {
+		memcpy(&a_reads, &a->reads[i], sizeof(both));
+		memcpy(&a_writes, &a->writes[i], sizeof(both));
+		memcpy(&b_reads, &b->reads[i], sizeof(both));
+		memcpy(&b_writes, &b->writes[i], sizeof(both));
+		both |= (a_writes & (b_writes | b_reads)) | (a_reads & b_writes);
+	}
+	return both[0] | both[1];
 }
 
 #endif

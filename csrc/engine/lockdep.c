@@ -70,7 +70,7 @@ static unsigned int lockdep_find(uintptr_t offset)
 void lockdep_sleeps(void)
 {
 	if (engine.detects && lockdep.held[engine.current] & lockdep.spinning)
-		engine_stop(VERDICT_SLEEP_IN_ATOMIC);
+		engine_broken(VERDICT_SLEEP_IN_ATOMIC);
 }
 
 void lockdep_wants(uintptr_t offset, enum lock_mode mode)
@@ -80,7 +80,7 @@ void lockdep_wants(uintptr_t offset, enum lock_mode mode)
 	if (!engine.detects || number == LOCKDEP_UNKNOWN)
 		return;
 	if (lockdep.held[engine.current] & lockdep_bit(number))
-		engine_stop(VERDICT_RECURSIVE_LOCK);
+		engine_broken(VERDICT_RECURSIVE_LOCK);
 	if (mode != LOCK_SPIN)
 		lockdep_sleeps();
 }
@@ -120,11 +120,11 @@ void lockdep_takes(uintptr_t offset, enum lock_mode mode, enum lockdep_way way)
 	if (number == LOCKDEP_UNKNOWN)
 		return;
 	if (engine.detects && *held & lockdep_bit(number))
-		engine_stop(VERDICT_RECURSIVE_LOCK);
+		engine_broken(VERDICT_RECURSIVE_LOCK);
 	if (way == LOCKDEP_WAITED && engine.detects)
 		for (before = *held; before; before &= before - 1)
 			if (!lockdep_order((unsigned int)__builtin_ctzll(before), number))
-				engine_stop(VERDICT_LOCK_ORDER);
+				engine_broken(VERDICT_LOCK_ORDER);
 	lockdep_save(engine.current);
 	*held |= lockdep_bit(number);
 	if (mode == LOCK_READ)
@@ -142,7 +142,7 @@ void lockdep_leaves(uintptr_t offset)
 	if (number == LOCKDEP_UNKNOWN)
 		return;
 	if (engine.detects && !(lockdep.held[engine.current] & lockdep_bit(number)))
-		engine_stop(VERDICT_LOCK_MISUSE);
+		engine_broken(VERDICT_LOCK_MISUSE);
 	lockdep_save(engine.current);
 	lockdep.held[engine.current] &= ~lockdep_bit(number);
 	lockdep.shared[engine.current] &= ~lockdep_bit(number);
@@ -151,7 +151,7 @@ void lockdep_leaves(uintptr_t offset)
 void lockdep_ends(void)
 {
 	if (engine.detects && lockdep.held[engine.current])
-		engine_stop(VERDICT_LOCK_MISUSE);
+		engine_broken(VERDICT_LOCK_MISUSE);
 }
 
 bool lockdep_holds(uintptr_t offset, bool writes)

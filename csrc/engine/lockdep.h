@@ -28,7 +28,7 @@ struct lockdep {
 	uint64_t spinning;			/* spinlocks */
 	uint64_t sections;			/* see memory_is_section() */
 	uint16_t offset[LOCKDEP_LOCKS];		/* in units of a place */
-	unsigned int used;
+	uint64_t used;
 };
 
 extern struct lockdep lockdep;

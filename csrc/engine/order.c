@@ -20,6 +20,9 @@
  * a compare-and-exchange that failed may succeed then, a lookup may find
  * nothing. As long as it is not, its footprint in this execution is assumed;
  * if the assumption turns out wrong, explore_turn() wants the other initials.
+ *
+ * Interchangeable threads take turns (turns.h). A step that had to wait for its
+ * twin's happens after that, whether or not they are dependent.
  */
 #include "order.h"
 
@@ -29,12 +32,13 @@
 #include "memory.h"
 #include "places.h"
 #include "random.h"
+#include "turns.h"
 
 struct order_later {
 	unsigned int thread;
 	unsigned int at;		/* its depth, or that of the end for one that still waits */
 	const struct footprint *did;
-	const uint16_t *before;		/* the clock of its thread's step before it */
+	uint16_t before[CR_THREADS_MAX];	/* the clock of what comes before it anyway */
 	enum policy_wait wait;
 	unsigned int waitable;
 };
@@ -42,7 +46,6 @@ struct order_later {
 /* Depths of each thread's steps so far, and how many there are. */
 static uint16_t order_steps[CR_THREADS_MAX][EXPLORE_DEPTH_MAX];
 static unsigned int order_counts[CR_THREADS_MAX];
-static const uint16_t order_start[CR_THREADS_MAX];
 
 static const struct explore_node *order_node(unsigned int depth)
 {
@@ -291,30 +294,56 @@ static uint64_t order_hash(const struct explore_node *node)
 	return random_spread(halves[0] ^ random_spread(halves[1] + node->thread + 1));
 }
 
+static void order_join(uint16_t into[CR_THREADS_MAX], const uint16_t clock[CR_THREADS_MAX])
+{
+	unsigned int t;
+
+	for (t = 0; t < CR_THREADS_MAX; t++)
+		if (into[t] < clock[t])
+			into[t] = clock[t];
+}
+
+/*
+ * What comes before the thread's next step whatever else happens: its step before
+ * it, and the one that it has to let go first. False: that did not come.
+ */
+static bool order_before(unsigned int thread, uint16_t before[CR_THREADS_MAX])
+{
+	unsigned int count = order_counts[thread], twin = turns_before(thread, count + 1), turn;
+
+	if (count)
+		memcpy(before, order_node(order_steps[thread][count - 1])->clock,
+		       sizeof(order_node(0)->clock));
+	else
+		memset(before, 0, sizeof(order_node(0)->clock));
+	if (twin == POLICY_NOBODY)
+		return true;
+	turn = explore_tree.turn[thread];
+	if (order_counts[twin] < turn)
+		return false;
+	order_join(before, order_node(order_steps[twin][turn - 1])->clock);
+	return true;
+}
+
 static void order_step(unsigned int depth)
 {
 	struct explore_node *node = &explore_tree.nodes[depth];
-	unsigned int q = node->thread, count = order_counts[q], set, left, u;
+	unsigned int q = node->thread, set, left;
 	struct order_later later = {
 		.thread = q,
 		.at = depth,
 		.did = &node->did,
-		.before = count ? order_node(order_steps[q][count - 1])->clock : order_start,
 		.wait = node->wait,
 		.waitable = node->waitable,
 	};
 	unsigned int found[CR_THREADS_MAX];
 
+	order_before(q, later.before);
 	set = order_find(&later, found);
 	memcpy(node->clock, later.before, sizeof(node->clock));
-	for (left = set; left; left &= left - 1) {
-		const uint16_t *clock = order_node(found[__builtin_ctz(left)])->clock;
-
-		for (u = 0; u < CR_THREADS_MAX; u++)
-			if (node->clock[u] < clock[u])
-				node->clock[u] = clock[u];
-	}
-	node->clock[q] = (uint16_t)(count + 1);
+	for (left = set; left; left &= left - 1)
+		order_join(node->clock, order_node(found[__builtin_ctz(left)])->clock);
+	node->clock[q] = (uint16_t)(order_counts[q] + 1);
 	node->order = (depth ? order_node(depth - 1)->order : 0) + order_hash(node);
 	order_races(&later, set, found);
 	order_steps[q][order_counts[q]++] = (uint16_t)depth;
@@ -323,20 +352,18 @@ static void order_step(unsigned int depth)
 /* A thread that waits at the end would have gone on, had something else come later. */
 static void order_waiting(unsigned int thread)
 {
-	unsigned int count = order_counts[thread];
 	struct footprint did = { .reads = { 0 } };
 	struct order_later later = {
 		.thread = thread,
 		.at = explore_tree.depth,
 		.did = &did,
-		.before = count ? order_node(order_steps[thread][count - 1])->clock : order_start,
 		.wait = explore_tree.waits[thread],
 		.waitable = explore_tree.waits_for[thread],
 	};
 	uintptr_t offset = (uintptr_t)explore_tree.waitable_offset[later.waitable] * MEMORY_GRAIN;
 	unsigned int found[CR_THREADS_MAX];
 
-	if (later.wait == POLICY_GOES_ON)
+	if (later.wait == POLICY_GOES_ON || !order_before(thread, later.before))
 		return;
 	footprint_add(&did, places_number(offset), later.wait == POLICY_WAITS);
 	order_races(&later, order_find(&later, found), found);

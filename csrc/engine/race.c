@@ -74,7 +74,7 @@ static uint16_t race_buckets[RACE_BUCKETS];	/* index + 1 */
 /* Lines of that table that this run has counted in. */
 #define RACE_TOLD_MAX	256
 static uint16_t race_told[RACE_TOLD_MAX];
-static unsigned int race_told_used;
+static uint64_t race_told_used;
 
 void race_reset(bool again)
 {
@@ -264,7 +264,7 @@ static void race_release(struct race_clock *word)
 	struct race_clock *clock = &race_threads[engine.current];
 
 	race_join(word, clock);
-	trail_save(&clock->of[engine.current], sizeof(clock->of[0]));
+	trail_save(&clock->of[engine.current & ~1u], 2 * sizeof(clock->of[0]));
 	clock->of[engine.current]++;
 }
 

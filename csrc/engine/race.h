@@ -23,7 +23,7 @@
 
 /* The first race of the run that is not documented, as places in the trace. */
 struct race_met {
-	bool judged;		/* there is one */
+	uint64_t judged;	/* there is one */
 	uint32_t violation;
 	uint32_t cause;
 };

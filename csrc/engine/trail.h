@@ -11,27 +11,27 @@
 #ifndef ENGINE_TRAIL_H
 #define ENGINE_TRAIL_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
-#define TRAIL_BYTES	(1 << 22)
+#define TRAIL_WORDS	(1 << 18)
+
+struct trail_word {
+	void *at;
+	uint64_t was;
+};
 
 struct trail {
 	bool on;
 	bool torn;		/* something is missing in it: nothing can be taken back */
 	uint32_t kept;		/* the next execution's steps that need not be shown again */
 	uint32_t used;
-	unsigned char bytes[TRAIL_BYTES];
+	struct trail_word words[TRAIL_WORDS];
 };
 
 extern struct trail trail;
-
-/* Stands behind what was saved, since the log is read from its end. */
-struct trail_entry {
-	void *at;
-	size_t bytes;
-};
 
 /*
  * A run begins, of an exploration or not. True: it takes up what the last one
@@ -41,20 +41,32 @@ bool trail_begin(bool explores);
 /* Takes back what was changed since `used` was that; then so many steps are kept. */
 void trail_back(uint32_t used, uint32_t kept);
 
-/* About to change; `bytes` is a constant. */
-static inline __attribute__((always_inline)) void trail_save(void *at, size_t bytes)
+/*
+ * About to change; `bytes` is a constant, and a multiple of 8: with words of one
+ * size there is nothing to decide when they are put back.
+ */
+#define trail_save(at, bytes)						\
+	do {								\
+		static_assert((bytes) % 8 == 0, "whole words");		\
+		trail_save_words(at, bytes);				\
+	} while (0)
+
+static inline __attribute__((always_inline)) void trail_save_words(void *at, size_t bytes)
 {
-	struct trail_entry entry = { at, bytes };
+	struct trail_word *word = &trail.words[trail.used];
+	size_t i;
 
 	if (!trail.on)
 		return;
-	if (trail.used + bytes + sizeof(entry) > TRAIL_BYTES) {
+	if (trail.used + bytes / sizeof(word->was) > TRAIL_WORDS) {
 		trail.torn = true;
 		return;
 	}
-	memcpy(trail.bytes + trail.used, at, bytes);
-	memcpy(trail.bytes + trail.used + bytes, &entry, sizeof(entry));
-	trail.used += (uint32_t)(bytes + sizeof(entry));
+	trail.used += (uint32_t)(bytes / sizeof(word->was));
+	for (i = 0; i < bytes; i += sizeof(word->was), word++) {
+		word->at = (char *)at + i;
+		memcpy(&word->was, (char *)at + i, sizeof(word->was));
+	}
 }
 
 #endif

@@ -22,10 +22,18 @@
 
 #ifdef CR_TSAN
 
+void __tsan_init(void);
 void __tsan_func_entry(void *pc);
 void __tsan_func_exit(void);
 void __tsan_read_range_pc(void *address, unsigned long bytes, void *pc);
 void __tsan_write_range_pc(void *address, unsigned long bytes, void *pc);
+
+/*
+ * clang's library does not see to it itself that it is first, and constructors
+ * of other libraries call what it intercepts.
+ */
+static void (*const tsan_first)(void)
+	__attribute__((section(".preinit_array"), used)) = __tsan_init;
 
 #define TSAN_TELL(does, size)						\
 	__tsan_##does##size##_pc(address, ENGINE_PC())

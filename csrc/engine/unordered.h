@@ -19,7 +19,7 @@
 
 /* The plain accesses that were found in this run, as offsets into the kernel's text. */
 struct unordered_met {
-	unsigned int count;
+	uint64_t count;
 	uint32_t pc[UNORDERED_MAX];
 };
 extern struct unordered_met unordered_met;

@@ -14,7 +14,7 @@
 uint8_t watch_tried[MEMORY_MAX / MEMORY_GRAIN];
 bool watch_tried_more;
 uint8_t watch_promoted[WATCH_TEXT_MAX / 8];
-uint32_t watch_lives[MEMORY_OBJECTS_MAX + 1];
+uint64_t watch_lives[MEMORY_OBJECTS_MAX + 1];
 
 bool watch_promote(uint32_t pc)
 {
@@ -41,7 +41,7 @@ void watch_reset(bool again)
 
 void watch_life(uintptr_t offset, bool changes)
 {
-	uint32_t *lives;
+	uint64_t *lives;
 
 	if (changes)
 		tsan_life(offset, memory_state[offset / MEMORY_UNIT] == MEMORY_FREED);
@@ -73,7 +73,7 @@ static void watch_guarded(uintptr_t offset, enum event_kind kind)
 
 	if (guard && guard != MEMORY_SECTION &&
 	    !lockdep_holds(memory_guards[guard], trace_kind_writes(kind)))
-		engine_stop(VERDICT_UNGUARDED);
+		engine_broken(VERDICT_UNGUARDED);
 }
 
 static void watch_detect(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)

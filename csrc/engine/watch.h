@@ -28,7 +28,7 @@ void watch_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, ui
 void watch_life(uintptr_t offset, bool changes);
 
 /* How often each object began or ended its life while somebody looked on. */
-extern uint32_t watch_lives[MEMORY_OBJECTS_MAX + 1];
+extern uint64_t watch_lives[MEMORY_OBJECTS_MAX + 1];
 
 /* Names the run and the life of whatever is at that offset. */
 static inline uint64_t watch_stamp(uintptr_t offset)

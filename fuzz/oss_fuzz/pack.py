@@ -37,7 +37,6 @@ SANITIZERS = {
     "introspector": "",
     "none": "",
 }
-MARK = "-D__SANITIZE_ADDRESS__=1"  # what gcc says, and clang does not
 OPTIONS = "[libfuzzer]\nmax_len = 1024\ntimeout = 25\n"
 THREADS, PLACES = 3, 2  # in the dictionary; mutations make others of them
 
@@ -55,9 +54,7 @@ def checked(kernel: Path) -> build.Source:
 def module(source: build.Source, sanitizer: str, into: Path) -> None:
     """Build the target's module and its info.json."""
     plan = build.make_plan(source)
-    flags = shlex.split(SANITIZERS[sanitizer])
-    flags += [MARK] * (sanitizer == "address")
-    engine = replace(plan, cflags=(*plan.cflags, *flags))
+    engine = replace(plan, cflags=(*plan.cflags, *shlex.split(SANITIZERS[sanitizer])))
     file = "_cleanrace.so"
     with tempfile.TemporaryDirectory() as work:
         binding = Path(work, build.BINDING)

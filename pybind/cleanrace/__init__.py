@@ -6,10 +6,11 @@
 See ARCHITECTURE.md for what the words mean. `cleanrace.strategies` (needs Hypothesis) draws
 scenarios, `cleanrace.model` says what a single-threaded one must do, `cleanrace.pct` what a search
 may have missed, `cleanrace.schedule` names schedules so that they travel between builds,
-`cleanrace.words` has the words and limits of the format.
+`cleanrace.symmetry` says which threads can change places, `cleanrace.words` has the words and
+limits of the format.
 """
 
-from cleanrace import model, pct, schedule, words
+from cleanrace import model, pct, schedule, symmetry, words
 from cleanrace.case import Case, Switch
 from cleanrace.explorer import Exploration, Explorer, Simplest, explore
 from cleanrace.result import Access, Event, Race, Result, Summary
@@ -45,6 +46,7 @@ __all__ = [
     "run_forced",
     "schedule",
     "search",
+    "symmetry",
     "target",
     "targets",
     "words",

@@ -204,7 +204,7 @@ class Native:
             )
 
     def explore_begin(
-        self, config: Any, scenario: bytes, policy: str, how: Mapping[str, int]
+        self, config: Any, scenario: bytes, policy: str, how: Mapping[str, int | list[int]]
     ) -> None:
         """cr_explore_begin; `how` has the other fields of struct cr_explore."""
         fields = {"algorithm": getattr(self.lib, EXPLORES[policy]), **how}

@@ -15,6 +15,7 @@ from cleanrace import checks, words
 from cleanrace._native import EXPLORES, POINTS, Config
 from cleanrace.result import Race
 from cleanrace.scenario import Scenario
+from cleanrace.symmetry import twins
 from cleanrace.target import Target
 
 PARTS_MAX: Final = 1024
@@ -83,6 +84,7 @@ class How(TypedDict, total=False):
     detect: bool
     steps_max: int
     stop_on: Iterable[str]
+    symmetry: bool
     part: int
     parts: int
     split: int
@@ -97,6 +99,8 @@ class Explorer:
     synchronisation and at promoted accesses, or "all" at every access. promoted: accesses that
     are promoted from the beginning. planted, judged, steps_max: as for run(). detect: lock rules,
     guarded fields and data races are judged as well. stop_on: verdicts after which it pauses.
+    symmetry: of executions that differ only in which of several interchangeable threads is which
+    (symmetry.py), one is explored; it has no bound.
     part, parts, split: this process takes part number `part` of `parts`, of the subtrees below
     depth `split`; counts of all parts add up, except that of final states. resume: what save()
     gave, of an exploration with the same arguments. ValueError names an argument that cannot be.
@@ -116,6 +120,7 @@ class Explorer:
         detect: bool = True,
         steps_max: int = 0,
         stop_on: Iterable[str] = (),
+        symmetry: bool = False,
         part: int = 0,
         parts: int = 1,
         split: int = 0,
@@ -132,6 +137,12 @@ class Explorer:
                     f"bound={bound}: only the policy dfs has a bound, leave it out or pass"
                     ' policy="dfs"'
                 )
+        checks.instance("symmetry", symmetry, bool)
+        if symmetry and bound is not None:
+            raise ValueError(
+                f"symmetry=True: not with bound={bound}, since a mirror image may need more"
+                " preemptions; leave one of the two out"
+            )
         checks.instance("detect", detect, bool)
         checks.number("steps_max", steps_max, 0, words.STEPS_MAX)
         checks.number("parts", parts, 1, PARTS_MAX)
@@ -140,6 +151,7 @@ class Explorer:
         checks.instance("resume", resume, bytes)
         for offset in promoted:
             checks.number("promoted", offset, 0, _OFFSET_MAX)
+        planted = tuple(planted)
         every = [line[0] for line in target.native.tables["verdicts"] if line[1] not in APART]
         config = Config(
             engine="fiber",
@@ -153,17 +165,19 @@ class Explorer:
             seed=0,
             schedule=0,
         )
-        how = {
+        earlier = twins(scenario, planted=planted) if symmetry else ()
+        self._stop_on = target.bits("verdicts", stop_on, argument="stop_on")
+        how: dict[str, int | list[int]] = {
             "sections": points == "sync",
             "bound": _UNBOUNDED if bound is None else bound,
             "part": part,
             "parts": parts,
             "split": split,
-            "stop_on": target.bits("verdicts", stop_on, argument="stop_on"),
+            "stop_on": self._stop_on,
+            "twin": [0 if twin is None else twin + 1 for twin in earlier],
         }
         self.target = target
         self.scenario = scenario
-        self._stop_on = how["stop_on"]
         native = target.native
         native.promote(sorted(promoted))
         native.races_forget()

@@ -7,6 +7,8 @@ import pytest
 
 import build
 
+pytestmark = pytest.mark.long  # a build with sanitizers per target
+
 
 @pytest.mark.parametrize(("target", "seed"), [("reference", 1), ("linux-5.10", 2)])
 def test_random_bytes_run_clean_under_the_sanitizers(target: str, seed: int) -> None:

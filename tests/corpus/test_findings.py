@@ -95,6 +95,7 @@ def test_a_known_fault_shows_in_the_plain_program(
     assert "verdict " in done.stdout.splitlines()[-2]
 
 
+@pytest.mark.long  # four builds
 @pytest.mark.parametrize("entry", EXPECTED, ids=named)
 def test_a_known_fault_travels_to_every_build(
     entry: shelf.Entry, builds: Mapping[str, Target]

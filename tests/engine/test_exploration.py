@@ -111,7 +111,7 @@ def test_dpor_runs_each_class_of_100_programs_once(
     assert classes > 200
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2))])
 def test_fewer_points_and_sections_of_one_step_lose_nothing(target: Target, seed: int) -> None:
     """60 programs with spinlocks that guard a word: points at synchronisation, or everywhere."""
     programs = Programs(seed, ("load", "store", "load-marked", "store-marked", "cmpxchg",

@@ -9,7 +9,7 @@ from collections import Counter
 import micro
 import pytest
 
-from cleanrace import Target, run, search
+from cleanrace import Target, explore, run, search
 
 
 def verdicts(target: Target, *threads: str, detect: bool = True) -> Counter[str]:
@@ -92,3 +92,18 @@ def test_a_rule_that_is_broken_ends_the_run_there(target: Target) -> None:
     assert result.verdicts == {"unguarded"}
     assert result.returns == ((0,),)
     assert result.violation == result.trace[-1]
+
+
+def test_a_rule_that_is_not_judged_stops_nobody(target: Target) -> None:
+    """Lock order is broken in every run, before the two threads can wait for each other."""
+    program = micro.program(
+        "lock 0; lock 1; unlock 1; unlock 0; lock 1; lock 0; lock 2; unlock 2; unlock 0; unlock 1",
+        "lock 2; lock 0; unlock 0; unlock 2",
+    )
+    first = explore(target, program)
+    assert set(first.violations) == {"lock-order"}
+    alone = explore(target, program, judged=["deadlock"])
+    assert set(alone.violations) == {"deadlock"}
+    tape = alone.simplest["deadlock"].tape
+    assert run(target, program, tape, judged=["deadlock"]).verdict == "deadlock"
+    assert run(target, program, tape).verdict == "lock-order"

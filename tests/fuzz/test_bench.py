@@ -71,20 +71,21 @@ def test_a_bug_is_looked_for_until_it_is_found(real: Target):
     )
     rows = bugs.run(real, [Bug(name="uaf", case=case)], seeds=20, cap=1000, thread_seeds=1)
     cells = rows[0].cells
+    assert list(cells) == list(bugs.SLICES)
     assert {policy for policy, _ in cells} == set(bugs.POLICIES)
     for (policy, points), cell in cells.items():
-        assert points == "all"
         assert cell.missed == 0
         for seed, found in enumerate(cell.schedules):
             # The schedule with that number shows it, and none before.
             alone = cleanrace.search(
-                real, case.scenario, schedules=1000, seed=seed, policy=policy
+                real, case.scenario, schedules=1000, seed=seed, policy=policy, points=points
             ).first["use-after-free"]
             assert alone == (found or 0) - 1
     text = "\n".join(bugs.markdown(rows, seeds=20, cap=1000))
     assert "| uaf | use-after-free |" in text
     said = json.loads(json.dumps(bugs.to_json(rows, cap=1000)))
-    assert [policy["policy"] for policy in said["bugs"][0]["policies"]] == list(bugs.POLICIES)
+    policies = [(one["policy"], one["points"]) for one in said["bugs"][0]["policies"]]
+    assert policies == list(bugs.SLICES)
     depths = {p["policy"]: p["probability_missed_after_95"] for p in said["bugs"][0]["policies"]}
     assert all((depths[name] is not None) == (name[-1] in "123") for name in depths)
 
@@ -98,6 +99,60 @@ def row_of(**cells: list[int | None]) -> Row:
             policy=policy, points="all", schedules=schedules, ran=ran, seconds=ran / 1000
         )
     return row
+
+
+def deep(seeds: int, *, steps: int = 40, ran: int = 100_000) -> Row:
+    """A row of a bug that pct-1 and pct-2 never find and pct-3 does, from so many seeds."""
+    row = row_of()
+    for depth in (1, 2, 3):
+        row.cells[f"pct-{depth}", "all"] = Cell(
+            policy=f"pct-{depth}",
+            points="all",
+            schedules=[7] * seeds if depth == 3 else [None] * seeds,
+            ran=ran,
+            steps=steps,
+        )
+    return row
+
+
+def test_a_policy_that_cannot_find_a_bug_is_told_the_depth_that_can():
+    row = deep(5)
+    wanted = [bugs.needs(row, row.cells[f"pct-{depth}", "all"]) for depth in (1, 2, 3)]
+    assert wanted == [3, 3, None]
+    text = "\n".join(bugs.markdown([row], seeds=5, cap=100))
+    assert "| needs depth 3 | needs depth 3 | 7 |" in text
+
+
+def test_what_the_baseline_needs_stands_where_it_found_nothing():
+    row = row_of(uniform=[None, None])
+    assert "| > 100 |" in "\n".join(bugs.markdown([row], seeds=2, cap=100))
+    row.chance = 1e-6
+    text = "\n".join(bugs.markdown([row], seeds=2, cap=100))
+    assert "| 693,147 / 2,995,731 (counted) |" in text
+    row.chance = 1e-29
+    assert "| 7e28 / 3e29 (counted) |" in "\n".join(bugs.markdown([row], seeds=2, cap=100))
+
+
+def test_what_may_have_been_missed_by_luck_needs_no_depth():
+    """So few schedules miss a bug of depth 2 too often, or pct-2 found it once."""
+    row = deep(5, steps=20_000, ran=1_000)
+    assert bugs.needs(row, row.cells["pct-1", "all"]) is None
+    assert bugs.needs(row, row.cells["pct-2", "all"]) is None
+    row = deep(5)
+    row.cells["pct-2", "all"].schedules[3] = 90
+    assert bugs.needs(row, row.cells["pct-2", "all"]) is None
+    assert bugs.needs(row, row.cells["pct-1", "all"]) == 2
+
+
+def test_the_depth_of_a_planted_bug_is_that_of_its_preemptions(real: Target):
+    """A premise that breaks at one preemption is of depth 2: pct-1 cannot find it, pct-2 does."""
+    bug = next(bug for bug in bugs.listed(real) if bug.name == "premise-c")
+    slices = [("pct-1", "all"), ("pct-2", "all")]
+    (row,) = bugs.run(real, [bug], seeds=10, cap=5_000, slices=slices, thread_seeds=0)
+    assert bugs.needs(row, row.cells["pct-1", "all"]) == 2
+    options = {"planted": ("c",), "policy": "dfs"}
+    assert not cleanrace.explore(real, bug.case.scenario, bound=0, **options).violations
+    assert cleanrace.explore(real, bug.case.scenario, bound=1, **options).violations
 
 
 def test_quantiles_count_what_was_not_found_as_more_than_the_cap():

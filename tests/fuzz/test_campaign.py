@@ -300,6 +300,7 @@ def test_a_hint_of_the_thread_engine_is_kept_apart(control: Target, tmp_path: Pa
     assert made.report.hints[0]["path"] == str(path)
 
 
+@pytest.mark.long
 def test_the_thread_engine_runs_a_campaign(run: Callable[..., Any], tmp_path: Path):
     out = tmp_path / "out.json"
     done = run(

@@ -368,6 +368,7 @@ def test_the_last_line_says_it_all(
     assert capsys.readouterr().out.splitlines()[-1] == line
 
 
+@pytest.mark.long  # a whole campaign; what it writes is tested above
 def test_a_campaign_writes_them_all(
     run: Callable[..., Any], tmp_path: Path, sarif_schema: jsonschema.Draft4Validator
 ) -> None:

@@ -119,3 +119,20 @@ def test_inputs_are_told_from_other_files(tmp_path: Path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "good").write_bytes(bytes(20))
     assert [path.name for path in corpus_verbs.inputs_of(tmp_path)] == ["good"]
+
+
+def test_inputs_of_all_hosts_of_an_exchange_folder_are_read_but_not_what_is_half_there(
+    tmp_path: Path,
+):
+    one, other = bytes(20), bytes(21)
+    for host, data in (("a" * 16, one), ("b" * 16, other)):
+        folder = tmp_path / host / "inputs"
+        folder.mkdir(parents=True)
+        (folder / serve_folder.digest(data)).write_bytes(data)
+        (folder / f".{serve_folder.digest(data)}.7.tmp").write_bytes(data[:9])
+        (tmp_path / host / "findings").mkdir()
+        (tmp_path / host / "findings" / "x.litmus").write_text("cleanrace 1\n")
+    assert [path.name for path in corpus_verbs.inputs_of(tmp_path)] == [
+        serve_folder.digest(one), serve_folder.digest(other)
+    ]  # fmt: skip
+    assert len(corpus_verbs.inputs_of(tmp_path / ("a" * 16))) == 1

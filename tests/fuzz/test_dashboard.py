@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from browsing import THEMES, asked_for, chromium, looks
@@ -144,7 +144,8 @@ def test_a_user_clicks_through_it(theme: str, width: int, browser: webdriver.Chr
     assert body == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 29)"}[theme]
     drawn = browser.find_elements(By.CSS_SELECTOR, "figure svg[role=img]")
     assert [one.get_attribute("aria-label").partition(":")[0] for one in drawn] == [
-        "Schedules per second", "Distinct interleavings", "Native coverage", "Interleaving coverage"
+        "Schedules per second", "Distinct interleavings", "Native coverage",
+        "Interleaving coverage", "Inputs in the corpus", "Memory of all processes",
     ]  # fmt: skip
     browser.find_element(By.LINK_TEXT, STORY).click()
     comes(browser, "h1", STORY)
@@ -204,6 +205,17 @@ def test_a_user_runs_a_finding_again(browser: webdriver.Chrome, site: Site):
     assert "it shows, by its switches" in browser.find_element(By.TAG_NAME, "main").text
 
 
+def test_a_user_minimises_a_finding_again(site: Site):
+    fields = {"token": TOKEN, "action": "minimise", "name": STORY}
+    assert site.act(fields=fields) == 303
+    until(
+        site.service,
+        lambda: STORY in [one["name"] for one in log(site.service, "finding_kept")],
+    )
+    kept = [one for one in log(site.service, "finding_kept") if one["name"] == STORY]
+    assert [one["new"] for one in kept] == [False]
+
+
 def test_a_page_of_another_origin_cannot_act(browser: webdriver.Chrome, site: Site, tmp_path: Path):
     """Even with the token, which it does not have."""
     assert site.service.state.paused
@@ -217,6 +229,22 @@ def test_a_page_of_another_origin_cannot_act(browser: webdriver.Chrome, site: Si
     comes(browser, "pre", "another origin cannot act")
     site.service.turn()
     assert site.service.state.paused
+
+
+def test_a_new_finding_is_met_then_kept_and_then_on_the_page(site: Site):
+    kept = log(site.service, "finding_kept")[0]
+    order = [
+        one["event"]
+        for one in log(site.service, "finding_met", "finding_kept")
+        if kept["of"] in (one.get("signature"), one.get("of"))
+    ]
+    assert order == ["finding_met", "finding_kept"]
+    status, body, _ = site.ask("/")
+    address = f"/findings/{quote(kept['name'])}"
+    assert (status, f'href="{address}"' in body.decode()) == (200, True)
+    status, body, headers = site.ask(f"{address}/picture.svg")
+    assert (status, headers["content-type"], b"</svg>" in body) == (200, "image/svg+xml", True)
+    assert site.ask(f"{address}/run")[0] == 200
 
 
 # What is refused.
@@ -268,9 +296,13 @@ def test_no_path_leads_out_of_the_findings(site: Site):
     secret.mkdir(exist_ok=True)
     for name in shelf.FILES:
         (secret / name).write_text("a secret")
+    elsewhere = site.root / "elsewhere"  # a finding like any other, but for where it is
+    shutil.copytree(shelf.FOLDER / STORY, elsewhere)
     (site.root / "findings" / "linked").symlink_to(secret)
+    (site.root / "findings" / "also-linked").symlink_to(elsewhere)
     names = (
-        "linked", "..", "%2e%2e", "../secret", "..%2fsecret", "%2e%2e%2fsecret", "..%5csecret",
+        "linked", "also-linked", "elsewhere", "..%2felsewhere",
+        "..", "%2e%2e", "../secret", "..%2fsecret", "%2e%2e%2fsecret", "..%5csecret",
         f"{STORY}%2f..%2f..%2fsecret", f"{STORY}/../../secret", "%00", "%ff", "/etc",
         "..%2fcorpus", ".pending", "linked.unreadable",
     )  # fmt: skip
@@ -281,7 +313,41 @@ def test_no_path_leads_out_of_the_findings(site: Site):
             assert b"a secret" not in body
     for path in ("/corpus/state.json", "/../secret", "//etc/passwd", "/static/../../secret"):
         assert site.ask(path)[0] == 404, path
-    (site.root / "findings" / "linked").unlink()
+    for name in ("linked", "also-linked"):
+        (site.root / "findings" / name).unlink()
+
+
+@pytest.mark.parametrize("name", ["a" * 2000, "a" * 60_000, "%2e%2e%2f" * 500])
+def test_long_paths_are_refused(name: str, site: Site):
+    status, body, _ = site.ask(f"/findings/{name}")
+    assert status in (400, 404)
+    assert b"Traceback" not in body
+    assert site.ask("/")[0] == 200
+
+
+def test_links_inside_of_the_folders_are_not_followed(site: Site):
+    secret = site.root / "secret.svg"
+    secret.write_text("<svg>a secret</svg>")
+    for name in (shelf.PICTURE, shelf.EXPLANATION, shelf.META, shelf.SCENARIO):
+        copy = site.root / "findings" / "copy"
+        shutil.copytree(site.root / "findings" / STORY, copy)
+        assert site.ask("/findings/copy")[0] == 200
+        (copy / name).unlink()
+        (copy / name).symlink_to(secret)
+        for path in ("/findings/copy", "/findings/copy/picture.svg"):
+            status, body, _ = site.ask(path)
+            assert (status, b"a secret" in body) == (404, False), (name, path)
+        assert b"a secret" not in site.ask("/")[1]
+        shutil.rmtree(copy)
+    layout = site.service.layout
+    (layout.pages / f"{STORY}.html").unlink(missing_ok=True)
+    (layout.pages / f"{STORY}.html").symlink_to(secret)
+    status, body, _ = site.ask(f"/findings/{STORY}/run")
+    assert (status, b"a secret" in body) == (404, False)
+    (layout.pages / f"{STORY}.html").unlink()
+    (layout.quarantine / "x.json").symlink_to(secret)
+    assert b"a secret" not in site.ask("/")[1]
+    (layout.quarantine / "x.json").unlink()
 
 
 def test_reading_changes_nothing(site: Site):
@@ -426,8 +492,8 @@ def test_certificates_that_cannot_be_read_are_left_out(tmp_path: Path):
         (tmp_path / f"{name}.json").write_text(text)
     os.mkfifo(tmp_path / "e.json")
     shown = Shown(Layout(tmp_path), tmp_path, certificates=tmp_path)
-    assert shown.proof() == {"proofs": []}
-    assert [one["file"] for one in Shown(Layout(tmp_path), tmp_path).proof()["proofs"]] == [
+    assert shown.proofs() == []
+    assert [one["file"] for one in Shown(Layout(tmp_path), tmp_path).proofs()] == [
         path.name for path in sorted(serve_pages.CERTIFICATES.glob("*.json"))
     ]
 
@@ -442,4 +508,27 @@ def test_charts_need_two_points_and_have_no_script():
     drawn = serve_charts.line([(0.0, 5.0), (60.0, 5.0), (7200.0, 9e6)], name='a "b" <c>')
     assert "<script" not in drawn
     assert "<!--" not in drawn
-    assert """aria-label='a "b" &lt;c&gt;: 9 M now'""" in drawn
+    assert """aria-label='a "b" &lt;c&gt;: 9 M at last'""" in drawn
+    assert "00:00<" in drawn
+    assert "02:00<" in drawn
+
+
+def test_a_line_is_cut_where_nothing_ran():
+    points = [(float(at), 1.0) for at in (*range(0, 100, 5), *range(4000, 4100, 5))]
+    assert [len(piece) for piece in serve_charts.pieces(points)] == [20, 20]
+    assert [len(piece) for piece in serve_charts.pieces(points[:20])] == [20]
+    thinned = [(float(at), 1.0) for at in range(0, 90_000, 600)]
+    assert len(serve_charts.pieces(thinned)) == 1
+    samples = [dict.fromkeys(serve_db.COLUMNS, at) | {"at": at} for at, _ in points]
+    rates = serve_pages.charts(samples, {})[0]["svg"]
+    assert rates.count("fill-opacity") == 2
+
+
+def test_events_are_told_in_words():
+    told = {
+        "at": "2026-01-01T00:00:01.000+00:00", "event": "finding_kept", "name": "a-b", "of": "x y",
+        "signature": "x y | z", "new": True, "finished": False, "seconds": 2.5,
+    }  # fmt: skip
+    assert serve_pages.event(told)["text"] == "a-b; new; not finished; after 2.5 s"
+    told = {"at": "", "event": "committed", "names": ["a", "b"], "commit": None}
+    assert serve_pages.event(told)["text"] == "a, b"

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every fault that the doctor knows, injected: it is named, with what mends it."""
+"""Every fault that the doctor knows, injected: it is named, with what mends it.
+
+Faults are real where a process can have them for itself: disks are small tmpfs in a namespace,
+cores are taken away by the scheduler, checkouts are copied and edited, compilers leave PATH. Only
+clocks and groups of processes are played, since they are the whole machine's.
+"""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -23,12 +29,62 @@ Inject = Callable[[str], None]
 ROWS = {check.name: check for check in doctor.CHECKS}
 
 
-class Usage(NamedTuple):
-    """What shutil.disk_usage returns."""
+# Prints what one check says in a process of its own, after some lines.
+CHILD = """
+import json, os, sys
+from dataclasses import asdict
+from pathlib import Path
+from fuzz import doctor
+exec(sys.argv[4])
+place = doctor.Place(target=sys.argv[2], corpus=Path(sys.argv[3]))
+checks = [check for check in doctor.CHECKS if check.name == sys.argv[1]]
+print(json.dumps(asdict(doctor.examine(place, checks=checks)[sys.argv[1]])))
+"""
+APART = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-Urm"]
+MOUNT = """
+import subprocess
+subprocess.run(["mount", "-t", "tmpfs", "-o", "{}", "cleanrace-test", sys.argv[3]], check=True)
+"""
 
-    total: int
-    used: int
-    free: int
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of this checkout, which the test may edit."""
+    tree = tmp_path / "checkout"
+    tree.mkdir()
+    shutil.copy(build.ROOT / "build.py", tree)
+    for folder in ("csrc", "fuzz", "pybind"):
+        away = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(build.ROOT / folder, tree / folder, ignore=away)
+    return tree
+
+
+def ask(
+    name: str,
+    place: doctor.Place,
+    *,
+    root: Path = build.ROOT,
+    before: Sequence[str] = (),
+    first: str = "",
+    **variables: str,
+) -> doctor.Said:
+    """What a check says as a process: of another checkout, by another command, after some code."""
+    paths = os.pathsep.join((str(root), str(root / "pybind")))
+    arguments = [name, place.target, str(place.corpus), first]
+    done = subprocess.run(
+        [*before, sys.executable, "-c", CHILD, *arguments], cwd=root, capture_output=True,
+        text=True, check=False, env=os.environ | {"PYTHONPATH": paths} | variables,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return doctor.Said(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def is_said(said: doctor.Said, state: str, *words: str, mend: str) -> None:
+    """The state, the words, and the command that mends it."""
+    assert said.state == state, said
+    for word in words:
+        assert word in said.text
+    assert mend in said.mend
 
 
 @pytest.fixture
@@ -79,19 +135,11 @@ def look(name: str, place: doctor.Place) -> doctor.Said:
 
 
 def fails(name: str, place: doctor.Place, *words: str, mend: str) -> None:
-    said = look(name, place)
-    assert said.state == doctor.FAIL, said
-    for word in words:
-        assert word in said.text
-    assert mend in said.mend
+    is_said(look(name, place), doctor.FAIL, *words, mend=mend)
 
 
 def warns(name: str, place: doctor.Place, *words: str, mend: str) -> None:
-    said = look(name, place)
-    assert said.state == doctor.WARN, said
-    for word in words:
-        assert word in said.text
-    assert mend in said.mend
+    is_said(look(name, place), doctor.WARN, *words, mend=mend)
 
 
 def test_a_sound_machine_passes_each_check(run: Callable[..., Any], tmp_path: Path) -> None:
@@ -153,8 +201,11 @@ def test_a_compiler_that_fails(place: doctor.Place, fake: Callable[[str], None])
 
 
 def test_a_compiler_that_is_missing(
-    place: doctor.Place, monkeypatch: pytest.MonkeyPatch
+    place: doctor.Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    said = ask("compiler", place, PATH=str(tmp_path))
+    is_said(said, doctor.FAIL, "gcc", "objcopy", "not found in PATH", mend="apt-get install gcc")
     monkeypatch.setenv("CC", "no-such-compiler")
     fails("compiler", place, "no-such-compiler was not found", mend="apt-get install gcc")
 
@@ -171,6 +222,18 @@ def test_a_stale_build(place: doctor.Place, own: dict[str, Any]) -> None:
     record(own | {"build_id": "0123456789abcdef"})
     fails("build", place, "stale", "0123456789abcdef", own["build_id"],
           mend="python build.py --target linux-5.10")  # fmt: skip
+
+
+def test_a_checkout_that_was_edited_since_it_was_built(
+    place: doctor.Place, checkout: Path, linux: dict[str, Any]
+) -> None:
+    assert ask("build", place, root=checkout).state == doctor.OK, "a copy is no fault"
+    file = checkout / "csrc/run.c"
+    os.utime(file)
+    assert ask("build", place, root=checkout).state == doctor.OK, "nor is a new date"
+    file.write_text(file.read_text() + "\n")
+    said = ask("build", place, root=checkout)
+    is_said(said, doctor.FAIL, "stale", linux["build_id"], mend="python build.py --target linux")
 
 
 def test_other_flags_than_the_build_had(
@@ -254,6 +317,25 @@ def test_a_blind_search(place: doctor.Place, monkeypatch: pytest.MonkeyPatch) ->
     fails("planted bug", place, "premise c is broken and was not found", mend="--force")
 
 
+def test_a_planted_bug_that_the_build_does_not_have(
+    place: doctor.Place, checkout: Path, tmp_path: Path
+) -> None:
+    """So that there is nothing to find, and the search of a sound build looks the same."""
+    file, switch = checkout / "csrc/kernel/planted.h", "return planted_set >> bug & 1;"
+    text = file.read_text()
+    assert text.count(switch) == 1
+    file.write_text(text.replace(switch, f"return bug != PLANTED_PREMISE_C && {switch[7:]}"))
+    place.target = build.REFERENCE
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    made = subprocess.run([sys.executable, checkout / "build.py", "--target", build.REFERENCE],
+                          capture_output=True, text=True, check=False, env=os.environ | cache)
+    assert made.returncode == 0, made.stderr
+    assert ask("build", place, root=checkout, **cache).state == doctor.OK
+    said = ask("planted bug", place, root=checkout, **cache)
+    is_said(said, doctor.FAIL, "premise c is broken and was not found",
+            mend="python build.py --target reference --force")  # fmt: skip
+
+
 def test_no_counters(place: doctor.Place, inject: Inject) -> None:
     inject("from cleanrace.fuzzer import Fuzzer; Fuzzer.attach = lambda *_: None\n")
     fails("counters", place, "was given no counters", mend="atheris")
@@ -292,13 +374,12 @@ def test_a_machine_that_atheris_is_not_for(
             doctor.WARN, "not tried: there is no Atheris for this machine")
 
 
-def test_a_wrapper_that_is_not_executable(
-    place: doctor.Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wrapper = tmp_path / "harness.sh"
-    wrapper.write_text("")
-    monkeypatch.setattr(harness, "WRAPPER", wrapper)
-    fails("fork, merge", place, "not executable", mend=f"chmod +x {wrapper}")
+def test_a_wrapper_that_is_not_executable(place: doctor.Place, checkout: Path) -> None:
+    assert ask("fork, merge", place, root=checkout).state == doctor.OK
+    wrapper = checkout / "fuzz/harness.sh"
+    wrapper.chmod(0o644)
+    said = ask("fork, merge", place, root=checkout)
+    is_said(said, doctor.FAIL, "harness.sh is not executable", mend=f"chmod +x {wrapper}")
 
 
 def test_a_process_that_libfuzzer_cannot_start(place: doctor.Place, inject: Inject) -> None:
@@ -309,15 +390,26 @@ def test_a_process_that_libfuzzer_cannot_start(place: doctor.Place, inject: Inje
     fails("fork, merge", place, "-merge", mend="checkout fuzz/harness.sh")
 
 
-def test_two_asan_runtimes_preloaded(
-    place: doctor.Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LD_PRELOAD", "/lib/libasan.so.8:/opt/asan_with_fuzzer.so /lib/other.so")
-    fails("ASan runtimes", place, "2 are preloaded", "libasan.so.8", mend="unset LD_PRELOAD")
-    monkeypatch.setenv("LD_PRELOAD", "libasan.so.8")
-    warns("ASan runtimes", place, "libasan.so.8 is preloaded", mend="unset LD_PRELOAD")
-    monkeypatch.setenv("LD_PRELOAD", "/opt/asan_with_fuzzer.so")
-    assert look("ASan runtimes", place).state == doctor.OK
+def test_asan_runtimes_that_are_preloaded(place: doctor.Place) -> None:
+    gccs = build.run("gcc", "-print-file-name=libasan.so").stdout.strip()
+    fuzzers = str(harness.atheris_folder().parent / "asan_with_fuzzer.so")
+    options = {"ASAN_OPTIONS": "detect_leaks=0"}  # Python's, at its end
+    assert ask("ASan runtimes", place, LD_PRELOAD=fuzzers, **options).state == doctor.OK
+    said = ask("ASan runtimes", place, LD_PRELOAD=gccs, **options)
+    is_said(said, doctor.WARN, "libasan.so is preloaded", mend="unset LD_PRELOAD")
+
+
+def test_two_asan_runtimes_preloaded(place: doctor.Place) -> None:
+    """Two that exist end every process with a line of their own, so one of these does not."""
+    gccs = build.run("gcc", "-print-file-name=libasan.so").stdout.strip()
+    said = ask("ASan runtimes", place, LD_PRELOAD=f"{gccs}:/no/asan_with_fuzzer.so",
+               ASAN_OPTIONS="detect_leaks=0")  # fmt: skip
+    is_said(said, doctor.FAIL, "2 are preloaded", "libasan.so", mend="unset LD_PRELOAD")
+    both = f"{gccs}:{harness.atheris_folder().parent / 'asan_with_fuzzer.so'}"
+    done = subprocess.run([sys.executable, "-c", "pass"], capture_output=True, text=True,
+                          check=False, env=os.environ | {"LD_PRELOAD": both})  # fmt: skip
+    assert done.returncode != 0
+    assert "incompatible ASan runtimes" in done.stderr
 
 
 def test_an_asan_runtime_in_the_module(
@@ -333,6 +425,7 @@ def test_an_asan_runtime_in_the_module(
 
 
 def test_clocks_that_are_wrong(place: doctor.Place) -> None:
+    """Played, but for the file of tomorrow: a clock is the whole machine's."""
     usual = doctor.clock(place)
     assert usual.state == doctor.OK
     for clocks, word in (
@@ -347,20 +440,44 @@ def test_clocks_that_are_wrong(place: doctor.Place) -> None:
         assert said.mend
 
 
-def test_a_full_disk(place: doctor.Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    for megabytes, state in ((5000, doctor.OK), (500, doctor.WARN), (5, doctor.FAIL)):
-        usage = Usage(0, 0, megabytes << 20)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
-        said = look("disk", place)
-        assert said.state == state
-    assert "is full: 5 MB" in said.text
-    assert "XDG_CACHE_HOME" in said.mend
+def test_a_date_before_the_newest_file(place: doctor.Place, checkout: Path) -> None:
+    """As after a boot without a battery: make would build nothing, and logs lie."""
+    place.repository = checkout
+    assert look("clock", place).state == doctor.OK
+    tomorrow = time.time() + 86_400
+    os.utime(checkout / "csrc/run.c", (tomorrow, tomorrow))
+    fails("clock", place, "before the newest file of this checkout", mend="timedatectl")
+
+
+@pytest.mark.parametrize(("options", "state", "words", "mend"), [
+    ("size=4g", doctor.OK, "corpus 4.0 GB", ""),
+    ("size=500m", doctor.WARN, "corpus 500 MB", "du -xsh"),
+    ("size=5m", doctor.FAIL, "is full: 5 MB", "du -xsh"),
+    ("size=4g,nr_inodes=2", doctor.FAIL, "and 1 files are free", "du -xsh"),
+    ("size=4g,ro", doctor.FAIL, "Read-only file system", "mount -o remount,rw"),
+])  # fmt: skip
+def test_a_disk_that_has_no_room(
+    options: str, state: str, words: str, mend: str, place: doctor.Place
+) -> None:
+    place.corpus.mkdir()
+    said = ask("disk", place, before=APART, first=MOUNT.format(options))
+    is_said(said, state, words, mend=mend)
+
+
+def test_a_disk_of_the_cache_that_was_filled(place: doctor.Place) -> None:
+    place.corpus.mkdir()
+    fill = MOUNT.format("size=70m") + (
+        "with open(Path(sys.argv[3], 'big'), 'wb') as file:\n"
+        "    while file.write(bytes(1 << 20)) and os.statvfs(sys.argv[3]).f_bavail > 2560: pass\n"
+    )
+    said = ask("disk", place, before=APART, first=fill, XDG_CACHE_HOME=str(place.corpus))
+    is_said(said, doctor.FAIL, "is full: ", mend="or set XDG_CACHE_HOME to another disk")
 
 
 def test_a_folder_that_cannot_be_written(place: doctor.Place, tmp_path: Path) -> None:
     place.corpus = tmp_path / "file" / "corpus"
     (tmp_path / "file").write_text("")
-    fails("disk", place, "corpus", "is not a folder", mend="chmod u+w")
+    fails("disk", place, "corpus", "is not a folder", mend=f"mv {tmp_path / 'file'} ")
 
 
 @pytest.mark.parametrize(("file", "content"), [
@@ -379,15 +496,19 @@ def test_a_control_group_that_leaves_half_a_core(
     assert doctor._limit(group) is None
 
 
-def test_fewer_cores_than_there_are(
-    place: doctor.Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_that_has_less_than_its_cores(place: doctor.Place, tmp_path: Path) -> None:
+    """Played: groups of processes are the system's."""
     place.groups = tmp_path
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     warns("cores", place, "has the time of 0.5", mend="--jobs 1")
-    (tmp_path / "cpu.max").unlink()
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    warns("cores", place, "of 64", mend="taskset")
+
+
+def test_a_process_that_is_kept_off_cores(place: doctor.Place) -> None:
+    usable, there = sorted(os.sched_getaffinity(0)), os.cpu_count() or 1
+    said = ask("cores", place, first=f"os.sched_setaffinity(0, {{{usable[0]}}})")
+    assert said.text.startswith(f"1 of {there}"), said
+    if there > 1:
+        is_said(said, doctor.WARN, "kept off the others", mend=f"taskset -pc 0-{there - 1}")
 
 
 def test_git_that_knows_nobody(

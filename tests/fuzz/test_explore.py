@@ -12,7 +12,7 @@ import pytest
 
 import cleanrace
 from cleanrace import Case, Target
-from fuzz import explore
+from fuzz import executor, explore
 from fuzz import run as command_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ KEYS = {
     "file", "target", "scenario", "planted", "policy", "preemptions_bound", "points", "done",
     "executions", "blocked", "cut", "classes", "states", "restarts", "depth_max",
     "preemptions_max", "steps", "approximate", "promoted", "marks", "violations", "races",
-    "seconds", "failed",
+    "seconds", "failed", "symmetry",
 }
 
 
@@ -85,6 +85,36 @@ def test_two_processes_find_what_one_does(case: Callable[[str], Path]):
         race["accesses"][0] for race in two[1]["races"]}
 
 
+def test_slices_are_one_exploration(real: Target, monkeypatch: pytest.MonkeyPatch):
+    """Each goes on where the one before ended, and what each met is kept, races too."""
+    case = Case.from_text(UNMOUNT.replace("thread unmount a", "thread unmount a; mount a"))
+    heard, executions = explore.Exploring._heard, [0]
+
+    def grows(self: explore.Exploring, unit: executor.Unit, done: executor.Outcome) -> None:
+        heard(self, unit, done)
+        now = done.answer["explored"]
+        assert now["executions"] > executions[-1]
+        executions.append(now["executions"])
+
+    monkeypatch.setattr(explore.Exploring, "_heard", grows)
+    outcomes = []
+    for seconds in (1000.0, 3e-3):
+        executions[:] = [0]
+        monkeypatch.setattr(explore, "FIRST_SECONDS", seconds)
+        monkeypatch.setattr(explore, "LAST_SECONDS", seconds)
+        outcomes.append(explore.Exploring(real, case, explore.Options(), lambda _: None).run())
+        slices = len(executions) - 1
+    assert slices > 3
+    one, many = outcomes
+    assert one.races
+    for name in ("done", "counts", "classes", "violations", "simplest", "marks"):
+        assert getattr(one, name) == getattr(many, name), name
+    for race, again in zip(one.races, many.races, strict=True):
+        # A slice looks at all of its first execution, else only at what is new in each.
+        assert race["count"] <= again["count"]
+        assert race | {"count": 0} == again | {"count": 0}
+
+
 @pytest.mark.parametrize(("text", "verdict"), [(ABBA, "deadlock"), (FREED, "use-after-free")])
 def test_a_violation_comes_with_its_simplest_tape(
     case: Callable[[str], Path], capsys: pytest.CaptureFixture[str], text: str, verdict: str
@@ -103,10 +133,30 @@ def test_a_violation_comes_with_its_simplest_tape(
 def test_a_data_race_is_listed_and_no_violation(
     case: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ):
-    status, found = explored(case(RACE))
-    assert (status, found["executions"], found["violations"]) == (0, 2, {})
-    assert len(found["races"]) == 1
-    assert "data races: 1" in capsys.readouterr().out
+    for option, executions in (("--symmetry", 1), ("--no-symmetry", 2)):
+        status, found = explored(case(RACE), option)
+        assert (status, found["executions"], found["violations"]) == (0, executions, {})
+        assert len(found["races"]) == 1
+        assert "data races: 1" in capsys.readouterr().out
+
+
+def test_one_image_is_explored_and_it_says_of_how_many(
+    case: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+):
+    mounts = (
+        "cleanrace 1\nfs a local\nfs b local\nfs c none\nthread register 0\nthread mount a\n"
+        "thread mount c\nthread mount b\nthread register 1\n"
+    )
+    _, one = explored(case(mounts))
+    assert "one of 4 images of an execution; alike are threads 0, 4 and 1, 3" in (
+        capsys.readouterr().out
+    )
+    _, every = explored(case(mounts), "--no-symmetry")
+    assert "images" not in capsys.readouterr().out
+    assert (one["symmetry"], every["symmetry"]) == (4, 1)
+    assert 4 * one["classes"] == every["classes"]
+    _, dfs = explored(case(RACE), "--policy", "dfs")
+    assert dfs["symmetry"] == 1
 
 
 def test_a_planted_bug_is_switched_on(case: Callable[[str], Path]):
@@ -138,10 +188,10 @@ def test_an_interrupt_leaves_a_checkpoint(
     heard = explore.Exploring._heard
     left: list[dict[str, Any]] = []
 
-    def interrupts(self: explore.Exploring, member: Any, message: dict[str, Any]) -> None:
-        heard(self, member, message)
-        if "explored" in message and not left:
-            left.append(message["explored"])
+    def interrupts(self: explore.Exploring, unit: executor.Unit, done: executor.Outcome) -> None:
+        heard(self, unit, done)
+        if not left:
+            left.append(done.answer["explored"])
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -153,7 +203,7 @@ def test_an_interrupt_leaves_a_checkpoint(
     folders = list(explore.folder(real).iterdir())
     status, found = explored(path, "--resume")
     assert status == 0
-    for name in ("done", "executions", "classes", "states", "violations"):
+    for name in ("done", "executions", "classes", "states", "violations", "races"):
         assert found[name] == whole[name], name
     assert len(list(explore.folder(real).iterdir())) == len(folders) - 1
 
@@ -193,17 +243,40 @@ def test_a_wrong_argument_is_one_line_and_status_2(
     assert captured.err.count("\n") == 1
 
 
-def test_a_worker_that_dies_is_a_failure_of_the_harness(
+def test_a_worker_that_dies_costs_a_slice(
     case: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ):
-    start = explore.Pool.start
+    """Each part's second slice is killed."""
+    path = case(LONG)
+    whole = explored(path, "--jobs", "2")[1]
+    give, killed = executor.Processes.give, []
 
-    def killed(self: explore.Pool, *arguments: Any, **options: Any) -> Any:
-        member = start(self, *arguments, **options)
+    def kills(self: executor.Processes, worker: Any, unit: executor.Unit) -> None:
+        part = unit.arguments["how"]["part"]
+        if unit.arguments["checkpoint"] and part not in killed:
+            os.kill(worker.process.pid, signal.SIGKILL)
+            killed.append(part)
+        give(self, worker, unit)
+
+    monkeypatch.setattr(executor.Processes, "give", kills)
+    status, found = explored(path, "--jobs", "2")
+    assert (status, sorted(killed)) == (0, [0, 1])
+    for name in ("done", "executions", "classes", "states", "violations", "races"):
+        assert found[name] == whole[name], name
+
+
+def test_workers_that_all_die_are_a_failure_of_the_harness(
+    case: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+):
+    start, killed = executor.Processes.start, []
+
+    def kills(self: executor.Processes) -> Any:
+        member = start(self)
         os.kill(member.process.pid, signal.SIGKILL)
+        killed.append(member)
         return member
 
-    monkeypatch.setattr(explore.Pool, "start", killed)
+    monkeypatch.setattr(executor.Processes, "start", kills)
     status, found = explored(case(UNMOUNT))
-    assert status == 3
+    assert (status, len(killed)) == (3, 2)
     assert "SIGKILL" in found["failed"]

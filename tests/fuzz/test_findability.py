@@ -10,9 +10,9 @@ import pytest
 
 import cleanrace
 from cleanrace import Case, Target
-from fuzz import bisecting, findability, keeping
+from fuzz import bisecting, bugs, findability, keeping
 from fuzz import run as program
-from fuzz.findability import Count, Schedules
+from fuzz.tree import Count, Schedules
 
 USED_FREED = "cleanrace 1\nexpect use-after-free\nmicro\nthread load 0\nthread free 0\n"
 PREMISE_C = """\
@@ -52,7 +52,9 @@ def test_the_counts_are_those_of_running_every_interleaving(
     )
     assert every.done
     counted = Schedules(target=real, case=case).count(b"")
-    assert counted == Count(every.executions, every.violations.get(case.expect, 0))
+    violating = every.violations.get(case.expect, 0)
+    assert counted == Count(every.executions, violating, counted.chance)
+    assert (counted.chance in (0, 1)) == (violating in (0, every.executions))
     assert (counted.share in (0, 1)) == all_or_none
 
 
@@ -182,3 +184,40 @@ def test_a_wrong_use_is_one_line_and_status_2(
     assert said in heard.err
     assert heard.err.count("\n") == 1
     assert heard.out == ""
+
+
+def test_the_chance_of_the_baseline_is_counted_exactly(real: Target):
+    """What uniform meets in many schedules is what the tree of all schedules says."""
+    bug = next(bug for bug in bugs.listed(real) if bug.name == "lock-order")
+    counted = bugs.chance(real, bug)
+    assert counted is not None
+    runs = 200_000
+    met = cleanrace.search(
+        real, bug.case.scenario, schedules=runs, policy="uniform", detect=True, **bug.options()
+    )
+    found = met.violations[bug.case.expect]
+    assert counted < 1e-3
+    assert abs(found - counted * runs) < 5 * (counted * runs) ** 0.5
+    assert bugs.chance(real, bug, states_max=20) is None
+
+
+def slowly(tree: Schedules, prefix: bytes) -> float:
+    """The chance of the baseline below a prefix, with no state known."""
+    result = tree.run(prefix)
+    _, left = tree.alternatives(prefix, result)
+    if not left:
+        return float(tree.case.expect in result.verdicts)
+    return sum(slowly(tree, more) for more, _ in left) / len(left)
+
+
+@pytest.mark.parametrize("threads", [
+    ("load 0", "free 0"), ("load 0; store 1", "free 0"), ("load 0", "free 0", "load 1"),
+])  # fmt: skip
+def test_the_chance_of_the_baseline_is_that_of_walking_the_tree(
+    real: Target, threads: tuple[str, ...]
+):
+    lines = ["cleanrace 1", "expect use-after-free", "micro", *(f"thread {one}" for one in threads)]
+    tree = Schedules(target=real, case=Case.from_text("\n".join(lines) + "\n"))
+    chance = tree.count(b"").chance
+    assert 0 < chance < 1
+    assert chance == pytest.approx(slowly(tree, b""))

@@ -340,6 +340,7 @@ def test_preemptions_are_in_words(real: Target):
     assert minimised(real, "d", "init-missing").schedule_words == "no preemptions"
 
 
+@pytest.mark.long
 def test_raw_findings_of_ten_bugs_are_ten(real: Target):
     """Whatever found them: policies, exploration, threads, a fuzzer's input, different seeds."""
     signatures: dict[tuple[str, tuple[str, ...]], Counter[str]] = {}

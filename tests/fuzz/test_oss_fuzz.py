@@ -152,6 +152,16 @@ def undefined(kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 @pytest.fixture(scope="session")
+def coverage(kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """As OSS-Fuzz builds it to measure coverage: flags of its own, no library to preload."""
+    flags = "-O1 -fprofile-instr-generate -fcoverage-mapping -pthread"
+    return built(
+        tmp_path_factory, kernel, SUBMITTED / "build.sh", CC="clang", CXX="clang++", CFLAGS=flags,
+        CXXFLAGS=flags, SANITIZER="coverage",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def crashing(control: Target) -> bytes:
     """An input that shows a planted bug, and is two bytes too long."""
     search = {"planted": ("c",), "judged": ("init-missing",)}
@@ -308,6 +318,21 @@ def test_the_sanitizer_is_on_the_engine_and_never_on_the_kernels_side(
     assert "__sanitizer_cov_trace_pc" in ours
     needed = build.run("readelf", "-d", module).stdout
     assert not re.search(r"NEEDED.*(?:asan|ubsan)", needed)
+
+
+def test_a_build_for_coverage_runs_with_its_stub(coverage: Built, tmp_path: Path):
+    done = coverage.start(tmp_path, *FEW)
+    assert done.returncode == 0, done.stdout
+    assert "Done 4 runs" in done.stdout
+    # libFuzzer exits under Python's feet; whoever wants coverage lets Atheris end the process.
+    ended = coverage.start(tmp_path, "-seed=1337", "-atheris_runs=4")
+    assert ended.returncode == 0, ended.stdout
+    assert "coverage is written here" in ended.stdout
+    assert counters(done.stdout) >= 100
+    assert not (coverage.out / "sanitizer_with_fuzzer.so").exists()
+    for word in ("__asan_", "__ubsan_", "__llvm_prof"):
+        assert word not in disassembled(coverage.module, ".text"), word
+    assert "__sanitizer_cov_trace_pc" in disassembled(coverage.module, "cr_ktext")
 
 
 def test_a_stub_may_stand_before_the_harness(tmp_path: Path):

@@ -15,7 +15,7 @@ import pytest
 
 import cleanrace
 from cleanrace import Case, Target
-from fuzz import certificate, prove, scenarios
+from fuzz import certificate, executor, prove, scenarios
 from fuzz import run as command_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,15 +83,15 @@ def test_a_counterexample_is_the_smallest(real: Target, tiny: tuple[Path, str, s
 def test_neither_processes_nor_their_deaths_show(
     tiny: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    heard, killed = prove.Proving._heard, []
+    heard, killed = executor.Processes._heard, []
 
-    def kills(self: prove.Proving, member: Any, message: dict[str, Any]) -> None:
+    def kills(self: executor.Processes, member: Any, message: dict[str, Any]) -> None:
         heard(self, member, message)
-        if "proved" in message and not killed:
+        if "answer" in message and not killed:
             killed.append(member.process.pid)
             os.kill(member.process.pid, signal.SIGKILL)
 
-    monkeypatch.setattr(prove.Proving, "_heard", kills)
+    monkeypatch.setattr(executor.Processes, "_heard", kills)
     status, again = proved(tmp_path, "--bound", TINY, "--jobs", "2")
     assert status == 1
     assert len(killed) == 1
@@ -101,20 +101,22 @@ def test_neither_processes_nor_their_deaths_show(
 def test_a_scenario_that_kills_two_workers_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    heard = prove.Proving._heard
+    give, killed = executor.Processes.give, []
 
-    def kills(self: prove.Proving, member: Any, message: dict[str, Any]) -> None:
-        if "at" in message:
-            os.kill(member.process.pid, signal.SIGKILL)
-        if "proved" not in message:
-            heard(self, member, message)
+    def kills(self: executor.Processes, worker: Any, unit: executor.Unit) -> None:
+        if worker.process.pid not in killed:
+            killed.append(worker.process.pid)
+            os.kill(worker.process.pid, signal.SIGKILL)
+        give(self, worker, unit)
 
-    monkeypatch.setattr(prove.Proving, "_heard", kills)
+    monkeypatch.setattr(executor.Processes, "give", kills)
     status, text = proved(tmp_path, "--bound", "1/1/0/0", "--jobs", "1")
-    assert (status, text) == (3, "")
-    assert "HARNESS FAILED: a worker (prove) died, SIGKILL" in capsys.readouterr().out
+    assert (status, text, len(killed)) == (3, "", 2)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "HARNESS FAILED: prove: a worker (units) died, SIGKILL; it was at scenario fs a" in out
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_to_the_same_certificate(
     real: Target, tmp_path: Path, launch: Callable[..., Any]
 ):
@@ -135,6 +137,23 @@ def test_a_killed_run_goes_on_to_the_same_certificate(
     assert status == 1
     assert path.read_text().count("\n") > done
     assert proved(tmp_path, "--bound", bound) == (1, resumed)
+
+
+def test_batches_are_whole_and_smaller_at_the_end():
+    big = [f"fs {at} / thread a; b; c / thread d; e; f / thread g; h" for at in range(4)]
+    small = [f"fs {at} / thread a / thread b; c" for at in range(1000)]
+    assert (prove.effort(big[0]), prove.effort(small[0])) == (560, 3)
+    cut = list(prove.batches([*small, *big], 32, 2))
+    assert sorted(line for batch in cut for line in batch) == sorted([*big, *small])
+    assert cut[:4] == [[line] for line in big]
+    assert {len(batch) for batch in cut[4:-1]} == {32}
+    many = list(prove.batches([*small, *big], 32, 100))
+    assert [len(batch) for batch in many[:4]] == [1] * 4
+    assert {len(batch) for batch in many[4:-1]} == {32}  # of 3 each: less is not worth a unit
+    halves = list(prove.batches(small, 1000, 1))
+    assert (len(halves[0]), len(halves[-2])) == (125, 85)
+    assert sorted(map(len, halves), reverse=True) == list(map(len, halves))
+    assert list(map(len, prove.batches(small, 1, 2))) == [1] * 1000
 
 
 def test_the_time_ends_it_without_a_certificate(
@@ -180,6 +199,7 @@ def test_a_wrong_argument_is_one_line_and_status_2(
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.long
 def test_committed_certificates_hold(real: Target):
     """Some of their scenarios, chosen by hash, give the same numbers again."""
     paths = sorted(CERTIFICATES.glob("*.json"))

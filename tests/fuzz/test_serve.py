@@ -23,6 +23,7 @@ from fuzz import (
     serve_folder,
     serve_state,
     serve_supervisor,
+    serve_told,
     shelf,
     store,
     worker,
@@ -204,6 +205,23 @@ def test_inputs_that_add_something_are_kept_and_no_others(real: Target, tmp_path
     assert not inputs.offer(bytes(serve_folder.INPUT_MAX + 1))
 
 
+def test_what_kills_left_half_written_is_removed(real: Target, tmp_path: Path):
+    layout = Layout(tmp_path / "corpus")
+    layout.make()
+    (layout.inputs / ".pct-x.7.tmp").write_bytes(b"hal")
+    (layout.inputs / "pct-x").write_bytes(b"whole")
+    layout.make()
+    assert [path.name for path in layout.inputs.iterdir()] == ["pct-x"]
+    one = pipeline(real, tmp_path)
+    one.folder.mkdir(parents=True)
+    for name, age in (("old", 7200), ("new", 0)):
+        left = one.folder / f".{name}{store.SUFFIX}.x.tmp"
+        left.write_text("hal")
+        os.utime(left, (left.stat().st_mtime - age,) * 2)
+    one.take_up()
+    assert [path.name for path in one.folder.iterdir()] == [f".new{store.SUFFIX}.x.tmp"]
+
+
 def test_links_and_pipes_are_no_inputs(tmp_path: Path):
     (tmp_path / "secret").write_bytes(b"x")
     (tmp_path / "link").symlink_to(tmp_path / "secret")
@@ -345,6 +363,24 @@ def test_a_crashed_worker_is_replaced_and_its_input_set_aside(control: Target, t
         assert second.process.pid != first.process.pid
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_crashed_worker_ran_is_recorded_as_a_scenario(
+    method: str, control: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(serve_supervisor, "SEARCHES", (method,))
+    with served(control, tmp_path, planted=(), shift=60.0) as service:
+        until(service, lambda: running(service))
+        member = service.searching[0].member
+        assert member is not None
+        os.kill(member.process.pid, signal.SIGSEGV)
+        set_aside = until(service, lambda: log(service, "input_quarantined"))[0]
+        assert set_aside["method"] == method
+        file = service.layout.quarantine / set_aside["input"]
+        about = json.loads(file.with_suffix(".json").read_text())
+        assert about["scenario"] == Scenario.from_bytes(file.read_bytes()).to_text()
+        assert about["scenario"].startswith("cleanrace 1\n")
+
+
 def test_who_was_killed_by_somebody_is_only_suspected(control: Target, tmp_path: Path):
     with served(control, tmp_path, planted=(), shift=60.0) as service:
         until(service, lambda: running(service))
@@ -379,6 +415,20 @@ def test_a_worker_that_grows_is_ended_and_started_less_and_less_often(
         until(service, lambda: service.searching[0].deaths > 1)
         reader = serve_db.Reader(service.layout.database)
         until(service, lambda: "times in a row" in " ".join(reader.now().get("health", [])))
+
+
+def test_a_kill_loses_no_counts_of_a_shift_that_has_not_ended(control: Target, tmp_path: Path):
+    with served(control, tmp_path, planted=(), shift=60.0) as service:
+        until(service, lambda: running(service))
+        service.save()  # as it does every few seconds
+        kept = serve_state.load(service.layout.state)
+        assert kept is not None
+        assert kept.shifts == service.state.shifts == 0
+        post = service.searching[0]
+        assert kept.methods[post.method].schedules == kept.summary.schedules > 0
+        assert service.state.method(post.method).schedules == 0  # counted once it has ended
+        told = serve_told.told(service, service.total(), running=True)
+        assert sum(row["schedules"] for row in told["methods"]) == told["totals"]["schedules"]
 
 
 def test_pausing_stops_the_searches_and_is_remembered(control: Target, tmp_path: Path):

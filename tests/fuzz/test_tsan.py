@@ -74,6 +74,7 @@ def test_marked_accesses_are_told_apart(target: Target) -> None:
     assert met.plain == set()
 
 
+@pytest.mark.long
 def test_what_it_reports_is_in_our_list(target: Target) -> None:
     """Pages, mounts, remounts and registrations: all of the kernel's orders, or it would not be."""
     scenarios = tsan.scenarios()[:len(tsan.MORE)]

@@ -68,7 +68,7 @@ def test_page_operations_on_twins_and_empty_threads_are_dropped() -> None:
     assert Scenario.from_bytes(twins + listed).threads == ((Operation("mount", (0,)),),)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3))])
 def test_python_and_c_agree_on_the_canonical_bytes_of_100_000_random_inputs(
     target_510: Target, seed: int
 ) -> None:

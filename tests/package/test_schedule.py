@@ -170,6 +170,7 @@ def test_switches_are_followed_in_their_order(real: Target):
         follow(real, micro("load 0; load 1", "load 0; load 1"), tuple(reversed(two)))
 
 
+@pytest.mark.long
 def test_later_switches_are_the_same_schedule(real: Target):
     """Nothing conflicting is passed: the happens-before class and the verdicts stay."""
     moved = gone = 0

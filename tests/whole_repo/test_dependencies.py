@@ -141,8 +141,10 @@ def test_fuzz_uses_public_names_of_cleanrace_only(modules: Modules) -> None:
 def test_what_is_imported_is_declared(modules: Modules) -> None:
     """A fresh environment has all that the commands of README.md import."""
     project = tomllib.loads((build.ROOT / "pyproject.toml").read_text())["project"]
-    # The extra is for the dashboard of `serve`, which says what to install where it is missing.
-    lines = project["dependencies"] + project["optional-dependencies"]["service"]
+    # The extras are for the dashboard of `serve` and for --cluster, which say what to install where
+    # it is missing.
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["service"] + extras["cluster"]
     declared = {re.match(r"[\w-]+", line)[0] for line in lines}
     distributions = {"elftools": "pyelftools", "markupsafe": "jinja2",
                      "prometheus_client": "prometheus-client"}
