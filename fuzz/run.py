@@ -44,6 +44,7 @@ from fuzz import (  # noqa: E402, F401 - some only bring verbs of their own
     doctor,
     drawing,
     explore,
+    explored,
     export,
     findability,
     junit,
@@ -261,7 +262,7 @@ def explore_command(
     )
     with explore.shown(out, PLAIN_SECONDS) as show:
         outcome = explore.Exploring(loaded, case, options, show).run()
-    status = explore.report(
+    status = explored.report(
         out, loaded, outcome, path=file, case=case, options=options, json_file=json
     )
     raise typer.Exit(status)
