@@ -222,7 +222,7 @@ def explore_command(
     ] = False,
     symmetry: Annotated[
         bool,
-        typer.Option(help="One of the executions that differ only in which thread alike is which."),
+        typer.Option(help="With dpor: of executions that differ in which twin is which, one."),
     ] = True,
     time: Annotated[
         float | None, typer.Option(**number("--time", float, 0.1, 10**6), help="Seconds at most.")
