@@ -75,6 +75,7 @@ static void atomic_leave_alone(void *object)
  */
 void atomic_wait_zero(int *address)
 {
+	engine_reach(address);
 	lock_may_sleep();
 	engine_wait(atomic_is_zero, atomic_leave_alone, address,
 		    EVENT_ATOMIC_READ, ENGINE_PC());

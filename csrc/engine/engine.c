@@ -7,7 +7,9 @@
  * Stacks are private to their threads (nothing in kernel/ shares an object on
  * its stack), and everything else is frozen while a run is active: the code,
  * constant tables, the scenario. Reading those needs no point, because all
- * orders give the same value; writing them is a verdict.
+ * orders give the same value; writing them is a verdict. So is NULL, for whoever
+ * reads, writes, waits or begins a step there: no point comes before it either,
+ * since where a thread's pointer leads depends on nothing that others do now.
  *
  * A reduced run has a point only where threads synchronise (waits, atomic and
  * marked accesses, steps) and at the accesses that were promoted because they
@@ -50,9 +52,11 @@ static void engine_foreign(const void *address, enum event_kind kind)
 {
 	uintptr_t in_stacks = (uintptr_t)address - (uintptr_t)engine_stacks;
 
-	if (in_stacks < sizeof(engine_stacks) || !trace_kind_writes(kind))
+	if (in_stacks < sizeof(engine_stacks))
 		return;
-	engine_stop(VERDICT_FROZEN_WRITE);
+	engine_reach(address);
+	if (trace_kind_writes(kind))
+		engine_stop(VERDICT_FROZEN_WRITE);
 }
 
 static inline void engine_check(uintptr_t offset)
@@ -116,6 +120,7 @@ void engine_wait(bool (*ready)(const void *object), void (*take)(void *object),
 		take(object);
 		return;
 	}
+	engine_reach(object);
 	if (engine.kind == CR_ENGINE_THREAD)
 		thread_wait(ready, take, object);
 	else
@@ -144,6 +149,7 @@ void engine_step_begin(const void *address, const void *pc)
 {
 	if (!engine.active)
 		return;
+	engine_reach(address);
 	engine_point(memory_offset(address), true);
 	engine_step_open(address, pc);
 }
@@ -154,6 +160,7 @@ void engine_step_left(const void *address, const void *pc)
 
 	if (!engine.active)
 		return;
+	engine_reach(address);
 	if (!engine.reduced || watch_tried[offset / MEMORY_GRAIN] ||
 	    (engine.releases && !memory_is_section(offset)))
 		engine_point(offset, true);

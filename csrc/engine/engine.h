@@ -36,4 +36,17 @@ unsigned int engine_self(void);
 /* Ends the run with a verdict; the calling thread does not come back. */
 _Noreturn void engine_stop(enum verdict verdict);
 
+/* The first page, where nothing is: NULL, and the fields of what somebody takes for being there. */
+#define ENGINE_NULL_BYTES	4096
+
+/*
+ * Before anybody looks at what is there: NULL ends the run. Not asked of
+ * instrumented accesses within the kernel's data, which are not there.
+ */
+static inline void engine_reach(const void *address)
+{
+	if (__builtin_expect((uintptr_t)address < ENGINE_NULL_BYTES, 0))
+		engine_stop(VERDICT_NULL_DEREFERENCE);
+}
+
 #endif

@@ -44,8 +44,10 @@ static bool lock_is_watched(void)
 
 void lock_acquire(struct lock *lock, enum lock_mode mode)
 {
-	if (lock_is_watched())
+	if (lock_is_watched()) {
+		engine_reach(lock);
 		lockdep_wants(memory_offset(lock), mode);
+	}
 	if (mode == LOCK_READ)
 		engine_wait(lock_ready_shared, lock_take_shared, lock,
 			    EVENT_LOCK_SHARED, ENGINE_PC());
@@ -60,6 +62,7 @@ bool lock_try(struct lock *lock, enum lock_mode mode)
 	bool shared = mode == LOCK_READ;
 	bool taken;
 
+	engine_reach(lock);
 	watch_try(memory_offset(lock));
 	engine_step_begin(lock, ENGINE_PC());
 	taken = shared ? lock_ready_shared(lock) : lock_ready(lock);

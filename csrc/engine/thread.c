@@ -275,6 +275,9 @@ static void thread_play(unsigned int number, unsigned int threads)
 	if (setjmp(thread_table[number].leave))
 		return;
 	thread_await_turn();
+	/* A round that was stopped before its turn came has no more events. */
+	if (thread_is_stopping())
+		return;
 	thread_body(number);
 	thread_decision();
 }

@@ -9,6 +9,8 @@
  * marked word that is 0. `free` frees the plain word's memory, `alloc` gives
  * it back zeroed; both count as writes to it. `wait-zero` waits until the
  * marked word is 0, and `load-beyond` reads behind the plain word's memory.
+ * `lose` makes the thread's own pointer to an object NULL: whatever it does with
+ * that object from then on goes there.
  */
 #include "micro.h"
 
@@ -28,6 +30,7 @@ struct micro_block {
 
 static struct micro_object micro_objects[CR_OBJECTS];
 static struct micro_block micro_blocks[CR_OBJECTS];
+static uint8_t micro_lost[CR_THREADS_MAX][CR_OBJECTS];	/* a thread's row is its own */
 
 enum micro_code {
 #define OP(name, text, operands)
@@ -60,6 +63,13 @@ static void micro_free(struct micro_block *block)
 	engine_step_end(EVENT_ATOMIC);
 }
 
+/* Where a thread looks for an object: no point, since what it asks is its own. */
+kshim_step
+static void *micro_pointer(const struct scenario_op *op, void *object)
+{
+	return micro_lost[op->thread][op->target] ? NULL : object;
+}
+
 void micro_setup(void)
 {
 	unsigned int i;
@@ -74,8 +84,8 @@ void micro_setup(void)
 
 int64_t micro_perform(const struct scenario_op *op)
 {
-	struct micro_object *object = &micro_objects[op->target];
-	struct micro_block *block = &micro_blocks[op->target];
+	struct micro_object *object = micro_pointer(op, &micro_objects[op->target]);
+	struct micro_block *block = micro_pointer(op, &micro_blocks[op->target]);
 	int number = (int)(op - scenario.ops) + 1;
 
 	switch ((enum micro_code)op->code) {
@@ -130,6 +140,9 @@ int64_t micro_perform(const struct scenario_op *op)
 		return 0;
 	case MICRO_LOAD_BEYOND:
 		return block->red_zone[0];
+	case MICRO_LOSE:
+		WRITE_ONCE(micro_lost[op->thread][op->target], 1);
+		return 0;
 	}
 	return -EINVAL;
 }

@@ -318,7 +318,7 @@ static bool page_reclaim_locked(struct page *page)
 	struct address_space *mapping = page->mapping;
 	bool taken;
 
-	if (!mapping || READ_ONCE(page->writeback))
+	if ((!mapping && !planted(PLANTED_RECLAIM_UNMAPPED)) || READ_ONCE(page->writeback))
 		return false;
 	spin_lock(&mapping->i_pages);
 	/* Only the page cache and we may have references: freeze them. */

@@ -62,6 +62,7 @@ MICRO: Final[dict[str, str]] = {
     "wait-zero": "o",
     "clear-marked": "o",
     "load-beyond": "o",
+    "lose": "o",
 }
 
 #: Operand letter -> what it names and how many there are.
@@ -91,6 +92,7 @@ VERDICTS: Final[dict[str, str]] = {
     "step-limit": "engine",
     "use-after-free": "engine",
     "out-of-bounds": "engine",
+    "null-dereference": "engine",
     "frozen-write": "engine",
     "assertion": "engine",
     "lock-misuse": "engine",
@@ -124,6 +126,7 @@ PLANTED: Final[tuple[str, ...]] = (
     "remount-twice",
     "remount-keeps",
     "no-progress",
+    "reclaim-unmapped",
 )
 
 KINDS: Final[tuple[str, ...]] = ("local", "shared", "none")

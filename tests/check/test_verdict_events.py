@@ -139,6 +139,7 @@ def test_data_foreign_points_at_the_read_and_at_the_put_of_what_it_got(target: T
 @pytest.mark.parametrize(("verdict", "text", "planted"), [
     ("deadlock", "micro\nthread lock 0\nthread lock 0", ()),
     ("use-after-free", "micro\nthread free 0; load 0", ()),
+    ("null-dereference", "micro\nthread lose 0; load 0", ()),
     ("lock-misuse", "micro\nthread store 0; unlock 0", ()),
     ("frozen-write", ONE + "thread mount a", ("write-frozen",)),
     ("assertion", ONE + RECLAIM, ("no-page-lock",)),

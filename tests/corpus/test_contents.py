@@ -73,7 +73,8 @@ def test_every_operation_has_a_litmus(cases: Cases) -> None:
             for thread in case.scenario.threads for operation in thread}
     assert used >= set(words.OPERATIONS)
     assert used >= {"lock", "unlock", "load", "store", "alloc", "free", "lock-shared", "try-lock",
-                    "spin", "store-guarded", "load-guarded", "wait-zero", "load-beyond"}
+                    "spin", "store-guarded", "load-guarded", "wait-zero", "load-beyond",
+                    "lose"}
 
 
 def test_every_word_of_the_format_has_a_litmus(cases: Cases) -> None:

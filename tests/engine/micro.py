@@ -112,6 +112,7 @@ class Machine:
     held: list[dict[Lock, bool]] = field(default_factory=list)  # by thread; True: shared
     before: set[tuple[Lock, Lock]] = field(default_factory=set)  # taken while the first was held
     freed: set[int] = field(default_factory=set)
+    lost: set[tuple[int, int]] = field(default_factory=set)  # thread and object
     words: dict[tuple[str, int], int] = field(default_factory=dict)
     ended: list[tuple[int, int]] = field(default_factory=list)
     detects: bool = False
@@ -121,8 +122,8 @@ class Machine:
 
     def copy(self) -> "Machine":
         return Machine(self.threads, list(self.at), [dict(held) for held in self.held],
-                       set(self.before), set(self.freed), dict(self.words), list(self.ended),
-                       self.detects)
+                       set(self.before), set(self.freed), set(self.lost), dict(self.words),
+                       list(self.ended), self.detects)
 
     def enabled(self) -> list[int]:
         """Threads that can go on: not at their end, not waiting for what is not so."""
@@ -159,9 +160,13 @@ class Machine:
 
     def arrives(self, number: int) -> str:
         """What is wrong with what the thread is about to wait for."""
-        if self.at[number] == len(self.threads[number]) or not self.detects:
+        if self.at[number] == len(self.threads[number]):
             return "ok"
         name, thing = self.threads[number][self.at[number]]
+        if (number, thing) in self.lost and name != "lose":
+            return "null-dereference"
+        if not self.detects:
+            return "ok"
         lock = self.wanted(name, thing)
         if lock is not None and lock in self.held[number]:
             return "recursive-lock"
@@ -207,6 +212,8 @@ class Machine:
             self.held[number][lock] = name == "lock-shared"
         elif name == "try-lock":
             return self.try_lock(number, thing)
+        elif name == "lose":
+            self.lost.add((number, thing))
         elif name in ("unlock", "unlock-shared", "unspin"):
             del self.held[number]["spin" if name == "unspin" else "lock", thing]
         else:

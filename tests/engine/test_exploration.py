@@ -111,6 +111,24 @@ def test_dpor_runs_each_class_of_100_programs_once(
     assert classes > 200
 
 
+def test_threads_that_end_at_null_leave_each_class_to_be_run_once(target: Target) -> None:
+    """100 programs whose one verdict of a thread is that: the others go on."""
+    programs = Programs(0, ("load", "store", "cmpxchg", "lose"), sections=False)
+    compared = several = ended = 0
+    while compared < 100:
+        scenario = programs.one()
+        dfs = whole(target, scenario, policy="dfs", executions_max=DFS_MAX)
+        if not dfs.met.done:
+            continue
+        compared += 1
+        dpor = whole(target, scenario)
+        assert agree(dfs, dpor), (scenario.to_text(), dfs, dpor)
+        several += dpor.met.classes > 1
+        ended += "null-dereference" in dpor.met.violations
+    assert several > 30
+    assert ended > 15
+
+
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2))])
 def test_fewer_points_and_sections_of_one_step_lose_nothing(target: Target, seed: int) -> None:
     """60 programs with spinlocks that guard a word: points at synchronisation, or everywhere."""

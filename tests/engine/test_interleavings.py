@@ -103,7 +103,7 @@ def drawn(seed: int) -> tuple[str, ...]:
     draw = random.Random(seed)
     names = ("lock", "unlock", "load", "store", "load-marked", "store-marked", "cmpxchg", "alloc",
              "free", "lock-shared", "unlock-shared", "try-lock", "spin", "unspin", "load-guarded",
-             "store-guarded", "wait-zero", "clear-marked", "load-beyond")
+             "store-guarded", "wait-zero", "clear-marked", "load-beyond", "lose")
     threads = []
     for _ in range(draw.choice((2, 2, 3))):
         operations = [f"{draw.choice(names)} {draw.randrange(2)}" for _ in range(2)]

@@ -37,6 +37,7 @@ def test_a_possible_deadlock_never_hangs(target: Target) -> None:
 @pytest.mark.parametrize(("thread", "verdict"), [
     ("free 0; load 0", "use-after-free"),
     ("free 0; free 0", "use-after-free"),
+    ("lose 0; load 0", "null-dereference"),
     ("unlock 0", "lock-misuse"),
     ("lock 0; unlock 0; unlock 0", "lock-misuse"),
 ])

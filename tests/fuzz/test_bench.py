@@ -58,8 +58,9 @@ def test_every_planted_bug_that_threads_bring_about_is_listed(real: Target):
     broken = {name for bug in listed.values() for name in bug.case.broken}
     assert {"a", "b", "c", "d", "weak-cmpxchg", "early-put", "register-mutex"} <= broken
     verdicts = {bug.case.expect for bug in listed.values()}
-    detectors = {"data-race", "use-after-free", "out-of-bounds", "lock-order", "sleep-in-atomic",
-                 "recursive-lock", "unguarded", "step-limit", "deadlock"}  # fmt: skip
+    detectors = {"data-race", "use-after-free", "out-of-bounds", "null-dereference", "lock-order",
+                 "sleep-in-atomic", "recursive-lock", "unguarded", "step-limit",
+                 "deadlock"}  # fmt: skip
     assert detectors <= verdicts
     assert listed["data-race"].detect
     assert not listed["deadlock"].detect

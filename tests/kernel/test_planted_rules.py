@@ -20,6 +20,8 @@ ONCE = 2_000
     ("remount-twice", "recursive-lock", "local", ("mount a; remount a",)),
     ("remount-keeps", "lock-misuse", "none", ("mount a; remount a",)),
     ("no-progress", "step-limit", "local", (REGISTER, "mount-fail a")),
+    ("reclaim-unmapped", "null-dereference", "local",
+     ("mount a; write a 0 0; reclaim a 0 0", "truncate a 0 0")),
     ("flags-unlocked", "data-race", "local", (REGISTER, "mount a")),
 ])  # fmt: skip
 def test_a_planted_bug_is_found_and_nothing_without_it(
