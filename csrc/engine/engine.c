@@ -195,8 +195,9 @@ _Noreturn void engine_stop(enum verdict verdict)
 		engine.events = (uint32_t)trace_length();
 	if (engine.kind == CR_ENGINE_THREAD)
 		thread_stop();
-	else
-		fiber_stop(verdict);
+	if (!engine_is_over(verdict))
+		watch_stop();
+	fiber_stop(verdict);
 }
 
 unsigned int engine_self(void)

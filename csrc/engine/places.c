@@ -180,9 +180,9 @@ void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, u
 	}
 }
 
-void places_life(uintptr_t offset, bool changes)
+/* What only `object` says: its life, or what all stops have in common. */
+static void places_touch_life(unsigned int object, bool changes)
 {
-	unsigned int object = memory_object[offset / MEMORY_UNIT];
 	unsigned int number = places_shared(places_at(places_of_object(object)),
 					    engine.current, false);
 
@@ -190,6 +190,17 @@ void places_life(uintptr_t offset, bool changes)
 	places_class(places_of_object(object), changes);
 	if (number != PLACES_PRIVATE)
 		places_touch(number, changes, true, 0);
+}
+
+void places_life(uintptr_t offset, bool changes)
+{
+	places_touch_life(memory_object[offset / MEMORY_UNIT], changes);
+}
+
+/* As the life of the object that there is not. */
+void places_stop(void)
+{
+	places_touch_life(0, true);
 }
 
 /* The same in every process: a pointer counts from the start of the kernel's code. */

@@ -41,6 +41,8 @@ unsigned int places_number(uintptr_t offset);
 /* An access of the running step, and the begin or end of an object's life. */
 void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc);
 void places_life(uintptr_t offset, bool changes);
+/* The running step ends its thread with a verdict: the first one to do so is the run's. */
+void places_stop(void);
 /* A hash of what the numbered places contain now. */
 uint64_t places_state(void);
 

@@ -59,6 +59,12 @@ void watch_life(uintptr_t offset, bool changes)
 	lockdep_forget(memory_object[offset / MEMORY_UNIT]);
 }
 
+void watch_stop(void)
+{
+	if (engine.observes && engine.explores)
+		places_stop();
+}
+
 void watch_acquired(uintptr_t offset)
 {
 	tsan_acquired(offset);

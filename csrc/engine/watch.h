@@ -27,6 +27,9 @@ void watch_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, ui
  */
 void watch_life(uintptr_t offset, bool changes);
 
+/* A verdict ends the running thread only, and with it the running step. */
+void watch_stop(void);
+
 /* How often each object began or ended its life while somebody looked on. */
 extern uint64_t watch_lives[MEMORY_OBJECTS_MAX + 1];
 

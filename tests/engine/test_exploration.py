@@ -129,6 +129,26 @@ def test_threads_that_end_at_null_leave_each_class_to_be_run_once(target: Target
     assert ended > 15
 
 
+STOPS = ("load", "store", "cmpxchg", "free", "free", "lose", "load-beyond")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_verdict_that_ends_one_thread_hides_no_other_threads(target: Target, seed: int) -> None:
+    """A run has the verdict that comes first; 100 programs in which several can be."""
+    programs = Programs(seed, STOPS, sections=False)
+    compared = several = 0
+    while compared < 100:
+        scenario = programs.one()
+        dfs = whole(target, scenario, policy="dfs", executions_max=DFS_MAX)
+        if not dfs.met.done:
+            continue
+        compared += 1
+        dpor = whole(target, scenario)
+        assert agree(dfs, dpor), (scenario.to_text(), dfs, dpor)
+        several += len(dpor.met.violations.keys() - {"deadlock"}) > 1
+    assert several > 10
+
+
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2))])
 def test_fewer_points_and_sections_of_one_step_lose_nothing(target: Target, seed: int) -> None:
     """60 programs with spinlocks that guard a word: points at synchronisation, or everywhere."""
