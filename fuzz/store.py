@@ -375,9 +375,14 @@ class Examiner:
         policy: str = "random",
         seed: int = 0,
         schedule: int | None = None,
+        planted: Sequence[str] | None = None,
+        steps_max: int = 0,
         method: str = "random",
     ) -> Finding | None:
-        """The finding (see examine), or None if its signature was met before."""
+        """The finding (see examine), or None if its signature was met before.
+
+        planted: what was switched on when it was met, None for the examiner's own.
+        """
         finding = examine(
             self.target,
             scenario,
@@ -386,7 +391,8 @@ class Examiner:
             policy=policy,
             seed=seed,
             schedule=schedule,
-            planted=self.planted,
+            planted=self.planted if planted is None else planted,
+            steps_max=steps_max,
             method=method,
         )
         if finding.signature in self.signatures:

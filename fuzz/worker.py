@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import cleanrace  # noqa: E402
-from cleanrace import Case, Scenario, Summary, Target  # noqa: E402
+from cleanrace import Case, Scenario, Summary, Target, words  # noqa: E402
 from fuzz import corpus, generate, keeping, minimise, mix, shelf, store  # noqa: E402
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def summary_from_json(values: dict[str, Any]) -> Summary:
 
 @dataclass
 class Own:
-    """What happened in runs of the target as the user asked for it, without a case's own bug.
+    """What happened in runs of the target as the user asked for it, not as a case plants it.
 
     violations: verdict -> schedules. plain, unremounted: schedules and violations of scenarios
     without a remount.
@@ -173,8 +174,13 @@ class Worker:
         seed: int,
         method: str,
         policy: str = "random",
+        planted: Sequence[str] | None = None,
+        steps_max: int = 0,
     ) -> None:
-        """Make findings of what one batch of the fiber engine violated."""
+        """Make findings of what one batch of the fiber engine violated.
+
+        planted: what the batch had switched on, None for what the user asked for. steps_max: its.
+        """
         for verdict in sorted(set(summary.violations) - store.LIMITS):
             if self.examiner.due(verdict):
                 finding = self.examiner.fresh(
@@ -183,6 +189,8 @@ class Worker:
                     policy=policy,
                     seed=seed,
                     schedule=summary.first[verdict],
+                    planted=planted,
+                    steps_max=steps_max,
                     method=method,
                 )
                 if finding is not None:
@@ -333,10 +341,12 @@ def replay(worker: Worker) -> None:
         if not summary.schedules and outcome.met:
             # The tape alone showed it.
             summary = Summary(schedules=outcome.schedules, violations={case.expect: 1})
-        if case.scenario.micro or case.broken:
-            worker.summary.merge(summary)
-        else:
+        # A case is run with its own bugs and limit, whatever the user planted.
+        same = case.broken == set(worker.planted) and not case.steps_max
+        if same and not case.scenario.micro:
             worker.ran(case.scenario, summary)
+        else:
+            worker.summary.merge(summary)
         worker.say(
             outcome={
                 "path": name,
@@ -348,11 +358,17 @@ def replay(worker: Worker) -> None:
                 "known": outcome.met and path.name == shelf.SCENARIO,
             }
         )
-        if not case.scenario.micro and not case.broken:
+        if not case.scenario.micro and case.broken <= set(worker.planted):
             # What the case expects is no news.
             first = {name: at for name, at in outcome.violated.items() if name != case.expect}
-            found = Summary(violations=dict.fromkeys(first, 1), first=first)
-            worker.met(case.scenario, found, seed=0, method="replay")
+            worker.met(
+                case.scenario,
+                Summary(violations=dict.fromkeys(first, 1), first=first),
+                seed=0,
+                method="replay",
+                planted=tuple(name for name in words.PLANTED if name in case.broken),
+                steps_max=case.steps_max,
+            )
         worker.tick()
 
 
