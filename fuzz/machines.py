@@ -106,15 +106,17 @@ def difference(target: Target, scenario: Scenario, *, planted: tuple[str, ...] =
     return ""
 
 
-def smallest(target: Target, scenario: Scenario) -> tuple[Scenario, str]:
+def smallest(
+    target: Target, scenario: Scenario, *, planted: tuple[str, ...] = ()
+) -> tuple[Scenario, str]:
     """A shorter single-threaded scenario that still differs, and how."""
-    how = difference(target, scenario)
+    how = difference(target, scenario, planted=planted)
     operations = scenario.threads[0]
     at = len(operations) - 1
     while at >= 0 and len(operations) > 1:
         fewer = operations[:at] + operations[at + 1 :]
         candidate = _with(scenario, (fewer,))
-        less = difference(target, candidate)
+        less = difference(target, candidate, planted=planted)
         if less:
             operations, scenario, how = fewer, candidate, less
         at -= 1
@@ -194,7 +196,7 @@ class SequentialMachine(_Machine):
         self.recorder.begins(self.scenario)
         how = difference(self.target, self.scenario, planted=self.planted)
         if how:
-            scenario, how = smallest(self.target, self.scenario)
+            scenario, how = smallest(self.target, self.scenario, planted=self.planted)
             text = scenario.to_text().replace("\n", " / ").strip(" /")
             raise Difference(f"{how}; scenario: {text}")
         # The same run through the search, which counts it and judges it.

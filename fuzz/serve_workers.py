@@ -435,7 +435,7 @@ def check(work: ServiceWorker, minimiser: Minimiser, task: dict[str, Any]) -> No
         work.say(checked=folder.name, shows=False, how=str(error))
         return
     if not task["again"]:
-        shows, how = keeping.check(work.target, entry)
+        shows, how = keeping.check(work.target, entry, planted=work.planted)
         draw(work, entry)
         work.say(checked=entry.name, shows=shows, how=how)
         return

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import cleanrace
-from cleanrace import Case, Target
-from fuzz import store, worker
+from cleanrace import Case, Scenario, Target
+from fuzz import keeping, machines, minimise, premises, serve_workers, store, worker
+from fuzz.serve_folder import Layout
 
 POOL_DEAD = """cleanrace 1
 within 4000
@@ -107,3 +108,48 @@ def test_a_bug_of_a_case_that_was_not_planted_is_no_finding(control: Target, tmp
     one = replayed(control, tmp_path / "x.litmus", INIT_MISSING, "b")
     assert one.summary.violations["init-missing"]
     assert said(one, "finding") == []
+
+
+@pytest.mark.parametrize("planted", [(), ("c",), ("a", "c")])
+def test_the_service_checks_a_finding_with_the_planted_bugs_that_are_there(
+    control: Target, tmp_path: Path, planted: tuple[str, ...]
+):
+    met = cleanrace.search(
+        control, premises.MAIN, schedules=10**6, planted=("c",), stop_on=("init-missing",)
+    )
+    finding = store.examine(
+        control, premises.MAIN, "init-missing", schedule=met.first["init-missing"], planted=("c",)
+    )
+    minimiser = minimise.Minimiser(control)
+    kept = keeping.put(control, minimiser.shorten(finding), root=tmp_path / "findings")
+    layout = Layout(tmp_path / "corpus")
+    layout.make()
+    job = {
+        "corpus": str(layout.root), "post": "minimise", "planted": planted, "seed": 1,
+        "findings": str(tmp_path / "findings"), "deadline": 1e18,
+    }  # fmt: skip
+    work = serve_workers.ServiceWorker(job=job, out=io.StringIO(), target=control)
+    serve_workers.check(work, minimiser, {"check": kept.entry.name, "again": False})
+    assert said(work, "checked") == [kept.entry.name]
+    assert said(work, "shows") == ["c" in planted]
+
+
+def test_a_difference_under_a_planted_bug_is_told_as_it_is_there(control: Target):
+    made = machines.machine(
+        machines.SequentialMachine,
+        control,
+        recorder=machines.Counts(),
+        planted=("no-invalidate-fs",),
+    )
+    with pytest.raises(machines.Difference, match="callbacks: the target has 1, the model 2"):
+        machines.run(made, chosen=machines.quick(examples=60), drawn=1)
+
+
+def test_a_smaller_scenario_differs_under_the_same_planted_bug(control: Target):
+    scenario = Scenario.from_text(
+        "cleanrace 1\nfs a local\nthread register 0; mount a; read a 0 0; unmount a\n"
+    )
+    bug = ("no-invalidate-fs",)
+    small, how = machines.smallest(control, scenario, planted=bug)
+    assert [operation.name for operation in small.threads[0]] == ["register", "mount", "unmount"]
+    assert how == machines.difference(control, small, planted=bug) != ""
