@@ -27,7 +27,8 @@ HELP = """Race a target and say what was found; without a verb, a whole campaign
     python fuzz/run.py [--time SECONDS] [--target NAME | --kernel PATH] ...
 
 Exit status: 0 nothing new, 1 new findings (replay: the finding shows), 2 usage or build error,
-3 the harness itself failed. An error of the user's is one line and never a traceback.
+3 the harness itself failed, or what was to be exhausted was not; 130 interrupted.
+An error of the user's is one line and never a traceback.
 """
 
 LIVE_SECONDS = 0.1  # between two states of the live line
@@ -69,6 +70,20 @@ def number(option: str, kind: type, least: int, most: int) -> dict[str, Any]:
     return {"parser": parse, "metavar": "SECONDS" if kind is float else "N"}
 
 
+def given(context: typer.Context) -> dict[str, str]:
+    """The options that the user gave himself: the name of each in Python, and how it is written."""
+    return {
+        str(option.name): option.opts[0]
+        for option in context.command.params
+        if option.param_type_name == "option" and _by_user(context, str(option.name))
+    }
+
+
+def _by_user(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def planted_bugs(names: Iterable[str] | None) -> tuple[str, ...]:
     """The bugs of --planted in their usual order; Failure if one is none."""
     asked = tuple(names or ())
@@ -84,10 +99,23 @@ def folder_there(option: str, folder: Path) -> None:
         raise Failure(f"{option} {folder}: there is no such folder".lstrip())
 
 
+class _Output(Console):
+    """A console that says when nobody reads it; rich's own would end with status 1, as findings do.
+
+    What waits in its buffer is dropped, so that it is not written again at the end.
+    """
+
+    def on_broken_pipe(self) -> None:
+        """Nothing more can be said: an error like a full disk, and main() tells it."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Failure("standard output: nobody reads it any more")
+
+
 def console() -> Console:
     """Standard output: as wide as the terminal, or 80 columns."""
     width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 80)
-    return Console(width=width, highlight=False)
+    return _Output(width=width, highlight=False)
 
 
 def ensure(out: Console, target: str | None, kernel: Path | None) -> Target:

@@ -46,6 +46,7 @@ def draw_command(
     for option, path in wanted.items():
         if path is not None:
             places.check_file(option, path)
+    places.check_apart(wanted)
     page_file = wanted["--html"]
     if page_file is not None and corpus.FOLDER in page_file.resolve().parents:
         raise Failure(f"--html {page_file}: it has lines of kernel sources, so not in corpus/")

@@ -2,11 +2,13 @@
 """What `explore` says about an exploration: on the terminal, as JSON, and in its exit status."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
+import build
 import cleanrace
 from cleanrace import Case, Target, symmetry, words
 from fuzz import keeping, minimise, racetable, replaying, store
@@ -48,7 +50,7 @@ def report(
     }
     show_violations(out, target, case, outcome, files)
     if not outcome.done:
-        say(out, where_it_stopped(path, options, outcome), style="bold yellow")
+        say(out, where_it_stopped(target, path, options, outcome), style="bold yellow")
     if json_file is not None:
         found = {"file": str(path), **to_json(target, case, options, outcome, files)}
         store.write(json_file, json.dumps(found, indent=2) + "\n")
@@ -193,7 +195,7 @@ def keep(target: Target, case: Case, verdict: str, tape: bytes, findings: Path) 
     return Kept(path, known.get(finding.signature))
 
 
-def where_it_stopped(path: Path, options: Options, outcome: Outcome) -> str:
+def where_it_stopped(target: Target, path: Path, options: Options, outcome: Outcome) -> str:
     """How to go on."""
     why = "interrupted" if outcome.interrupted else "the time is over"
     if outcome.broken:
@@ -201,6 +203,8 @@ def where_it_stopped(path: Path, options: Options, outcome: Outcome) -> str:
     if not outcome.kept:
         return f"{why}; there is no checkpoint, since the exploration is too large for one"
     more = ["--resume"]
+    if target.name != build.DEFAULT:
+        more.append(f"--target {target.name}")
     if options.policy != "dpor":
         more.append(f"--policy {options.policy}")
     if options.bound is not None:
@@ -211,7 +215,8 @@ def where_it_stopped(path: Path, options: Options, outcome: Outcome) -> str:
         more.append("--no-symmetry")
     if options.jobs != 1:
         more.append(f"--jobs {options.jobs}")
-    return f"{why}; to go on: python fuzz/run.py explore {store.shown(path)} {' '.join(more)}"
+    file = shlex.quote(store.shown(path))
+    return f"{why}; to go on: python fuzz/run.py explore {file} {' '.join(more)}"
 
 
 def to_json(

@@ -6,6 +6,7 @@ Each check tries what the writing will do, with a file without a name, and leave
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -22,6 +23,17 @@ def check_file(option: str, path: Path) -> None:
             raise Unwritable(f"{option} {path}: no permission to write to it")
         return  # a pipe or a device
     _probe(f"{option} {path}", _parent(f"{option} {path}", path))
+
+
+def check_apart(files: Mapping[str, Path | None]) -> None:
+    """Unwritable if two options name the same file: the later one would be all there is."""
+    named: dict[Path, str] = {}
+    for option, path in files.items():
+        if path is None or (path.exists() and not path.is_file()):
+            continue  # a pipe or a device takes several
+        first = named.setdefault(path.resolve(), option)
+        if first != option:
+            raise Unwritable(f"{option} {path}: {first} names the same file, name another one")
 
 
 def check_folder(option: str, path: Path) -> None:

@@ -9,6 +9,9 @@ Exit status: 0 nothing new, 1 new findings (replay: the finding shows), 2 usage 
 3 the harness itself failed. An error of the user's is one line and never a traceback.
 """
 
+import os
+import shlex
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +19,8 @@ from typing import Annotated, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() there is nothing to end well
 
 try:
     import typer
@@ -70,11 +75,14 @@ from fuzz.command import (  # noqa: E402
     app,
     console,
     ensure,
+    given,
     number,
     planted_bugs,
     stages,
     status,
 )
+
+INTERRUPTED = 130  # exit status; typer has it for Ctrl-C as well
 
 # The base of all usage errors; typer carries it under no public name of its own.
 UsageFailure: Any = typer.BadParameter.__mro__[2]
@@ -130,6 +138,11 @@ def main_command(
 ) -> None:
     """Race a target: a planted bug, the corpus, random search, Atheris, Hypothesis."""
     if context.invoked_subcommand is not None:
+        for option in given(context).values():
+            raise Failure(
+                f"{option}: before a verb it means nothing, give {context.invoked_subcommand}"
+                " its options behind it"
+            )
         return
     if engine not in ("fiber", "thread"):
         raise Failure(f"--engine {engine}: expected fiber or thread")
@@ -138,6 +151,7 @@ def main_command(
     for option, file in written.items():
         if file is not None:
             places.check_file(option, file)
+    places.check_apart(written)
     places.check_folder("--findings", findings)
     if commit_them:
         findings.mkdir(exist_ok=True)
@@ -221,9 +235,12 @@ def explore_command(
         bool, typer.Option("--resume", help="Go on where an interrupt stopped it.")
     ] = False,
     symmetry: Annotated[
-        bool,
-        typer.Option(help="With dpor: of executions that differ in which twin is which, one."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="With dpor: of executions that differ only in which of several threads alike is"
+            " which, explore one (the default), or each."
+        ),
+    ] = None,
     time: Annotated[
         float | None, typer.Option(**number("--time", float, 0.1, 10**6), help="Seconds at most.")
     ] = None,
@@ -241,6 +258,9 @@ def explore_command(
             raise Failure(f"{option} {value}: expected {' or '.join(known)}")
     if bound is not None and policy != "dfs":
         raise Failure(f"--bound {bound}: only --policy dfs has a bound, give both")
+    if symmetry is not None and policy != "dpor":
+        option = "--symmetry" if symmetry else "--no-symmetry"
+        raise Failure(f"{option}: --policy dfs runs every interleaving, only dpor has symmetry")
     file = scenario_file(file)
     case = cleanrace.Case.read(file)
     if json is not None:
@@ -258,7 +278,7 @@ def explore_command(
         resume=resume,
         findings=findings,
         cluster=on,
-        symmetry=symmetry,
+        symmetry=symmetry is not False,
     )
     with explore.shown(out, PLAIN_SECONDS) as show:
         outcome = explore.Exploring(loaded, case, options, show).run()
@@ -329,8 +349,8 @@ def prove_command(
         store.write(path, certificate.text(certificate.certificate(proof, files)))
         report.say(out, f"certificate: {store.shown(path)}")
     else:
-        more = " ".join(arg for arg in sys.argv[1:] if arg != "--resume")
-        report.say(out, f"not finished; to go on: python fuzz/run.py {more} --resume")
+        more = shlex.join(["python", "fuzz/run.py", *(a for a in sys.argv[1:] if a != "--resume")])
+        report.say(out, f"not finished; to go on: {more} --resume")
     raise typer.Exit(proof.status)
 
 
@@ -338,7 +358,7 @@ def prove_command(
 def premises_command(
     target: TargetOption = None,
     kernel: KernelOption = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as JSON.")] = None,
 ) -> None:
     """Break the proof's four premises one at a time, then search with all intact."""
     if json is not None:
@@ -350,6 +370,7 @@ def premises_command(
 
 @app.command("bench")
 def bench_command(
+    context: typer.Context,
     target: TargetOption = None,
     kernel: KernelOption = None,
     *,
@@ -368,7 +389,7 @@ def bench_command(
     ] = None,
     cap: Annotated[
         int | None,
-        typer.Option(**number("--cap", int, 1, 10**9), help="Schedules of such a search."),
+        typer.Option(**number("--cap", int, 1, 10**9), help="Schedules of such a search, at most."),
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as JSON.")] = None,
 ) -> None:
@@ -377,6 +398,10 @@ def bench_command(
         raise Failure("--bugs and --ablation exclude each other: give one of them")
     if seeds is not None and not (bugs_only or ablation):
         raise Failure(f"--seeds {seeds}: only --bugs and --ablation search from seeds")
+    if cap is not None and not (bugs_only or ablation):
+        raise Failure(f"--cap {cap}: only --bugs and --ablation search for something")
+    if "time" in given(context) and (bugs_only or ablation):
+        raise Failure(f"--time {time:g}: --bugs and --ablation end by --seeds and --cap")
     if json is not None:
         places.check_file("--json", json)
     out = console()
@@ -441,15 +466,19 @@ def targets_command() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
+    if sys.stdout is None:  # whoever started this closed it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - to the end
     try:
         result = app(args=arguments, prog_name="run.py", standalone_mode=False)
         status = result if isinstance(result, int) else 0
+        if status == INTERRUPTED:
+            failed("interrupted", status)
     except typer.Exit as error:
         status = int(error.exit_code)
     except UsageFailure as error:
         status = failed(f"{error.format_message()} (see --help)", 2)
     except (typer.Abort, KeyboardInterrupt):
-        status = failed("interrupted", 130)
+        status = failed("interrupted", INTERRUPTED)
     except store.Broken as error:
         status = failed(str(error), 3)
     except (
@@ -474,4 +503,5 @@ def failed(line: str, status: int) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

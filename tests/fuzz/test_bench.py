@@ -192,9 +192,7 @@ def test_the_default_mix_is_whole_and_detects_in_part():
 @pytest.mark.parametrize("policy", sorted({one.policy for one in mix.DEFAULT}))
 def test_what_any_policy_of_the_mix_meets_repeats_from_its_number(real: Target, policy: str):
     options: dict[str, Any] = {"planted": ("c",), "seed": 5}
-    met = cleanrace.search(
-        real, premises.MAIN, schedules=5000, first=700, policy=policy, **options
-    )
+    met = cleanrace.search(real, premises.MAIN, schedules=5000, first=700, policy=policy, **options)
     schedule = met.first["init-missing"]
     assert schedule >= 700
     found = store.examine(
@@ -211,6 +209,8 @@ def test_what_any_policy_of_the_mix_meets_repeats_from_its_number(real: Target, 
         (["--time", "0"], "--time 0: expected a number from 1 to 1000000"),
         (["--bugs", "--ablation"], "--bugs and --ablation exclude each other"),
         (["--seeds", "3"], "--seeds 3: only --bugs and --ablation search from seeds"),
+        (["--cap", "3"], "--cap 3: only --bugs and --ablation search for something"),
+        (["--bugs", "--time", "3"], "--time 3: --bugs and --ablation end by --seeds and --cap"),
         (["--json", "no/such/out.json"], "does not exist"),
     ],
 )

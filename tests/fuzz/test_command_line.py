@@ -5,6 +5,10 @@ Most of it is asked of main() itself, which is all that run.py starts: a process
 second to begin. One wrong argument, and all that ends well, is asked of a process.
 """
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,6 +19,7 @@ import pytest
 from cleanrace import Target
 from fuzz import run as program
 
+PROGRAM = str(Path(program.__file__))
 GOOD = "cleanrace 1\nfs a local\nthread register 0\nthread mount a\n"
 
 
@@ -62,6 +67,11 @@ def one_line(text: str) -> str:
         (["--findings", "/proc"], "--findings /proc: cannot write in /proc"),
         (["premises", "--json", "no/such/out.json"], "does not exist"),
         (["premises", "--json", "."], "--json .: it is a folder, name a file"),
+        (["--json", "one", "--sarif", "./one"], "--sarif one: --json names the same file"),
+        (["--time", "5", "explore", "x"], "--time: before a verb it means nothing, give explore"),
+        (["--json", "x", "targets"], "--json: before a verb it means nothing, give targets"),
+        (["explore", "x", "--policy", "dfs", "--symmetry"], "--symmetry: --policy dfs runs every"),
+        (["explore", "x", "--policy", "dfs", "--no-symmetry"], "only dpor has symmetry"),
         (["--frobnicate"], "--frobnicate"),
         (["frobnicate"], "frobnicate"),
         (["replay"], "FILE"),
@@ -78,6 +88,51 @@ def test_a_wrong_argument_is_one_line_and_status_2(
     assert done.stderr.startswith("run.py: ")
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def started(*arguments: str, **options: Any) -> CompletedProcess[str]:
+    return subprocess.run(
+        [*arguments], stderr=subprocess.PIPE, text=True, timeout=90, check=False, **options
+    )
+
+
+def test_a_pipe_that_nobody_reads_is_no_new_finding(run: Callable[..., Any]):
+    """Status 1 would be one, for a script with `set -o pipefail`."""
+    assert run("run.py", "targets").returncode == 0
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = started(sys.executable, PROGRAM, "targets", stdout=writer)
+    os.close(writer)
+    assert one_line(done.stderr) == "run.py: standard output: nobody reads it any more\n"
+    assert done.returncode == 2
+
+
+def test_without_a_standard_output_a_verb_ends_as_ever(real: Target):
+    assert real.build_id
+    closed = ("sh", "-c", 'exec "$@" >&-', "sh", sys.executable, PROGRAM)
+    done = started(*closed, "targets")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = started(*closed, "replay", "no-such.litmus")
+    assert (done.returncode, one_line(done.stderr)[:24]) == (2, "run.py: no-such.litmus: ")
+
+
+def test_ctrl_c_is_one_line_whatever_the_verb(
+    main: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program.replaying, "premises", interrupted)
+    done = main("premises")
+    assert (done.returncode, done.stderr) == (130, "run.py: interrupted\n")
+
+
+def test_ctrl_c_before_anything_runs_ends_it_silently(tmp_path: Path):
+    """The packages take most of a second; here one of them is interrupted in the middle."""
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = started(sys.executable, PROGRAM, "targets", env=os.environ | {"PYTHONPATH": paths})
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_a_process_ends_with_the_status_of_main(run: Callable[..., Any]):
