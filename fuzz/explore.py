@@ -34,6 +34,7 @@ SPLIT = 6  # depth of the subtrees that processes share out
 LISTEN_SECONDS = 0.1
 FIRST_SECONDS = 0.25  # of a part's first slice; each is twice the one before, up to
 LAST_SECONDS = 4.0
+RACE = {"pc", "kind", "object", "documented", "count"}  # what race_to_json() tells
 SAVED_SECONDS = 5.0  # between two times that checkpoints are written
 
 # Called some ten times a second with a line about where it is.
@@ -112,8 +113,7 @@ def read_promoted(target: Target) -> list[int]:
         promoted = json.loads((folder(target) / "promoted.json").read_text())
     except (FileNotFoundError, ValueError):
         promoted = []
-    fits = isinstance(promoted, list) and all(isinstance(pc, int) and pc >= 0 for pc in promoted)
-    return promoted if fits else []
+    return promoted if _are_places(promoted) else []
 
 
 def write_promoted(target: Target, promoted: list[int]) -> None:
@@ -184,6 +184,9 @@ class Exploring:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.parts = [Part() for _ in range(self.options.jobs)]
         self.parts[0].races = self.met if resume else []
+        if not resume:
+            for path in self.folder.glob("part-*"):
+                path.unlink()  # of another round, whose points were other ones
         interrupted = False
         try:
             self._work(workers, promoted, resume=resume)
@@ -202,7 +205,7 @@ class Exploring:
         for number, part in enumerate(self.parts):
             path = self._path(number)
             if resume and path.exists():
-                part.checkpoint = base64.b64encode(path.read_bytes()).decode()
+                part.checkpoint = base64.b64encode(_unsealed(path)).decode()
             workers.submit(self._slice(number, promoted))
         saved = time.monotonic()
         while workers.left:
@@ -260,8 +263,8 @@ class Exploring:
         for number, part in enumerate(self.parts):
             if part.kept and part.checkpoint != part.written:
                 path = self._path(number)
-                fresh = path.with_suffix(".new")
-                fresh.write_bytes(base64.b64decode(part.checkpoint))
+                fresh = path.with_name(f"new-{path.name}")
+                fresh.write_bytes(_sealed(base64.b64decode(part.checkpoint)))
                 fresh.replace(path)
                 part.written = part.checkpoint
 
@@ -311,7 +314,7 @@ class Exploring:
             found = json.loads((self.folder / "exploration.json").read_text())
         except (FileNotFoundError, ValueError):
             found = None
-        if not isinstance(found, dict) or not list(self.folder.glob("part-*")):
+        if not _is_meta(found) or not list(self.folder.glob("part-*")):
             raise NoCheckpoint(
                 "--resume: no checkpoint of this scenario with these options and this build"
                 f" {self.target.build_id} in {self.folder.parent}, leave --resume out"
@@ -322,6 +325,35 @@ class Exploring:
         for path in self.folder.iterdir():
             path.unlink()
         self.folder.rmdir()
+
+
+def _sealed(checkpoint: bytes) -> bytes:
+    """With its hash before it: a tree with a flipped bit would pass for exhausted."""
+    return hashlib.sha256(checkpoint).digest() + checkpoint
+
+
+def _unsealed(path: Path) -> bytes:
+    """The checkpoint in a file; NoCheckpoint if the file is not as it was written."""
+    data = path.read_bytes()
+    size = hashlib.sha256().digest_size
+    if data != _sealed(data[size:]):
+        raise NoCheckpoint(f"--resume: {path} is damaged, leave --resume out")
+    return data[size:]
+
+
+def _is_meta(found: object) -> bool:
+    """Whether that is what _save() writes."""
+    return (
+        isinstance(found, dict)
+        and _are_places(found.get("promoted"))
+        and isinstance(found.get("seconds"), int | float)
+        and isinstance(found.get("races"), list)
+        and all(isinstance(race, dict) and race.keys() >= RACE for race in found["races"])
+    )
+
+
+def _are_places(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(pc, int) and pc >= 0 for pc in found)
 
 
 class NoCheckpoint(places.Unwritable):

@@ -105,21 +105,20 @@ class Proof:
 
 
 class Journal:
-    """Results as they came, a line each; a line that is not whole was lost."""
+    """Results as they came, a line each; a line that is damaged or not whole was lost."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.results: dict[str, Result] = {}
         self.races: set[str] = set()
-        lines = path.read_text().splitlines(keepends=True) if resume and path.exists() else []
-        for line in lines:
-            if line.endswith("\n"):
-                self._remember(json.loads(line))
-        self.file = path.open("w", encoding="utf-8")
-        for line in lines:
-            if line.endswith("\n"):
-                self.file.write(line)
-        self.file.flush()
+        kept = []
+        for line in path.read_bytes().splitlines() if resume and path.exists() else ():
+            result = _result(line)
+            if result is not None:
+                self._remember(result)
+                kept.append(line.decode() + "\n")
+        store.write(path, "".join(kept))  # whole: a kill here must not lose what there was
+        self.file = path.open("a", encoding="utf-8")
 
     def add(self, result: Result) -> None:
         """One more, written at once, without the races that stand in it already."""
@@ -132,6 +131,23 @@ class Journal:
     def _remember(self, result: Result) -> None:
         self.results[result["scenario"]] = result
         self.races |= {json.dumps(race) for race in result["races"]}
+
+
+def _result(line: bytes) -> Result | None:
+    """The result in a line of a journal; None if the line is damaged or was not written whole."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    kinds: dict[str, type] = {
+        "scenario": str, "executions": int, "classes": int, "states": int, "blocked": int,
+        "violations": dict, "approximate": bool, "steps": int, "promoted": list, "marks": list,
+        "races": list,
+    }  # fmt: skip
+    whole = isinstance(found, dict) and all(
+        isinstance(found.get(name), kind) for name, kind in kinds.items()
+    )
+    return found if whole else None
 
 
 @cache

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +207,41 @@ def test_an_interrupt_leaves_a_checkpoint(
     for name in ("done", "executions", "classes", "states", "violations", "races"):
         assert found[name] == whole[name], name
     assert len(list(explore.folder(real).iterdir())) == len(folders) - 1
+
+
+DAMAGED: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
+    ("exploration.json", lambda _: b"{}"),
+    ("exploration.json", lambda _: b"\xff\x00"),
+    ("exploration.json", lambda data: data.replace(b'"seconds": ', b'"seconds": null, "x": ')),
+    ("part-0", lambda _: b""),
+    ("part-0", lambda data: data[:-1]),
+    ("part-0", lambda data: data[:-9] + bytes((data[-9] ^ 1,)) + data[-8:]),
+)
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(
+    real: Target, case: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+):
+    """What it lacks would pass for exhausted."""
+    path = case(LONG)
+    folder = explore.Exploring(real, Case.read(path), explore.Options(), lambda _: None).folder
+    try:
+        assert explored(path, "--time", "0.1")[0] == 3
+        for name, damage in DAMAGED:
+            file = folder / name
+            whole = file.read_bytes()
+            file.write_bytes(damage(whole))
+            assert file.read_bytes() != whole
+            capsys.readouterr()
+            assert command_line.main(["explore", str(path), "--resume"]) == 2
+            said = capsys.readouterr().err
+            assert said.startswith("run.py: --resume: ")
+            assert said.endswith("leave --resume out\n")
+            assert said.count("\n") == 1
+            file.write_bytes(whole)
+        assert explored(path, "--resume", "--time", "0.1")[0] == 3
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_the_time_ends_it(case: Callable[[str], Path], capsys: pytest.CaptureFixture[str]):

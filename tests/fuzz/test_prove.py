@@ -156,6 +156,49 @@ def test_batches_are_whole_and_smaller_at_the_end():
     assert list(map(len, prove.batches(small, 1, 2))) == [1] * 1000
 
 
+def journalled(path: Path, *, resume: bool = True) -> list[str]:
+    journal = prove.Journal(path, resume=resume)
+    journal.file.close()
+    return list(journal.results)
+
+
+def test_a_damaged_line_of_a_journal_is_lost_and_no_other(tmp_path: Path):
+    path = tmp_path / "journal.jsonl"
+    result: dict[str, Any] = {
+        "executions": 1, "classes": 1, "states": 1, "blocked": 0, "violations": {},
+        "approximate": False, "steps": 3, "promoted": [], "marks": [], "races": [],
+    }
+    journal = prove.Journal(path, resume=False)
+    for name in "abcde":
+        journal.add({"scenario": name} | result)
+    journal.file.close()
+    lines = path.read_bytes().splitlines()
+    lines[1] = lines[1].replace(b'"b"', b'"\xff"')
+    lines[2] = b"{}"
+    lines[3] = lines[3].replace(b'"steps": 3', b'"steps": "3"')
+    path.write_bytes(b"\n".join(lines)[:-7])
+    assert journalled(path) == ["a"]
+    assert journalled(path) == ["a"]
+    assert journalled(path, resume=False) == []
+
+
+def test_a_kill_while_a_journal_is_read_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "journal.jsonl"
+    path.write_text("{}\n")
+
+    def killed(file: Path, _text: str) -> None:
+        assert file == path
+        assert path.read_text() == "{}\n"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prove.store, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prove.Journal(path, resume=True)
+    assert path.read_text() == "{}\n"
+
+
 def test_the_time_ends_it_without_a_certificate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
