@@ -14,6 +14,8 @@ from cleanrace.scenario import Scenario
 
 WITHIN: Final = 20_000
 NUMBER_MAX: Final = 1_000_000_000
+NUMBERED: Final = ("seed", "schedule")  # facts that are whole numbers
+SEED_MAX: Final = 2**64 - 1
 EDGES: Final = ("start", "end")  # kinds of switches where no thread was about to do anything
 
 
@@ -116,6 +118,9 @@ class Case:
         for key, value in self.found.items():
             checks.choice("found", key, words.FOUND)
             checks.line(f"found {key}", value)
+            if key in NUMBERED:
+                number = int(value) if value.isascii() and value.isdecimal() else value
+                checks.number(f"found {key}", number, 0, SEED_MAX)
         object.__setattr__(self, "tape", self.tape.rstrip(b"\0"))
         object.__setattr__(self, "found", dict(self.found))
 

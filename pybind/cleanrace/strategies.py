@@ -16,7 +16,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from cleanrace import words
-from cleanrace.case import NUMBER_MAX, Case, Switch
+from cleanrace.case import NUMBER_MAX, NUMBERED, SEED_MAX, Case, Switch
 from cleanrace.scenario import FileSystem, Operation, Scenario, twins
 
 _Raw = tuple[str, int, int, int]  # name, location, inode, page
@@ -197,7 +197,13 @@ def cases() -> st.SearchStrategy[Case]:
         "within": st.integers(1, NUMBER_MAX),
         "steps_max": st.integers(0, words.STEPS_MAX),
         "tape": tapes(),
-        "found": st.dictionaries(st.sampled_from(words.FOUND), lines.filter(bool)),
+        "found": st.fixed_dictionaries(
+            {},
+            optional={
+                name: st.integers(0, SEED_MAX).map(str) if name in NUMBERED else lines.filter(bool)
+                for name in words.FOUND
+            },
+        ),
         "switches": st.lists(switch, max_size=3).map(tuple),
         "comments": st.lists(lines, max_size=3).map(tuple),
     }

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Final, NamedTuple, TypeVar
 
 from cleanrace import words
-from cleanrace.case import EDGES, NUMBER_MAX, WITHIN, Case, Switch
+from cleanrace.case import EDGES, NUMBER_MAX, NUMBERED, SEED_MAX, WITHIN, Case, Switch
 from cleanrace.checks import shown
 from cleanrace.scenario import FileSystem, Operation, Scenario
 
@@ -22,7 +22,7 @@ LINE_MAX: Final = 128 * 1024
 LETTERS: Final = "abcdef"
 
 _WORD: Final = re.compile(r";|[^ \t;]+")
-_NUMBER: Final = re.compile(r"[0-9]{1,10}")
+_NUMBER: Final = re.compile(r"[0-9]{1,20}")
 _SWITCH: Final = re.compile(r"([0-9]+|start)->([0-9]+)")
 
 
@@ -290,6 +290,10 @@ class _Parser:
             raise line.rest[0].error(f"a second line 'found {name}'")
         if len(line.rest) < 2:
             raise _after(line.rest[0]).error(f"expected a value after {name}")
+        if name in NUMBERED:
+            _number(line.rest[1], 0, SEED_MAX, "a whole number")
+            if len(line.rest) > 2:
+                raise line.rest[1].error(f"expected one whole number after {name}")
         self.found[name] = self.rest_of_line(line.rest[1], line.text, "a value")
 
     def switch(self, line: _Line) -> None:

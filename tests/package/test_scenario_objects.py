@@ -72,6 +72,7 @@ MOUNT = Operation("mount", (0,))
             lambda: Case(Scenario(), found={"author": "x"}),
             "found='author': expected one of signature, build",
         ),
+        (lambda: Case(Scenario(), found={"seed": "x"}), "found seed='x': expected a number from 0"),
         (lambda: Case(Scenario(), comments=("a\0b",)), "expected one line"),
     ],
 )
