@@ -120,6 +120,8 @@ def console() -> Console:
 
 def ensure(out: Console, target: str | None, kernel: Path | None) -> Target:
     """Build the target if its build is stale, with progress, and load it."""
+    if target == "":
+        raise Failure("--target: the name is empty, see 'targets'")
     if target is not None and kernel is not None:
         raise Failure("--target and --kernel exclude each other: give one of them")
     with progress(out) as show:

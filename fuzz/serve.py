@@ -20,6 +20,7 @@ from fuzz.command import (
     app,
     console,
     ensure,
+    given,
     number,
     planted_bugs,
 )
@@ -32,6 +33,7 @@ NEEDED = ("jinja2", "prometheus_client", "starlette", "uvicorn")
 
 @app.command("serve")
 def serve_command(
+    context: typer.Context,
     target: TargetOption = None,
     kernel: KernelOption = None,
     *,
@@ -105,6 +107,7 @@ def serve_command(
     check(planted, dashboard=not no_dashboard)
     if sum((no_dashboard, dashboard_only, export is not None)) > 1:
         raise Failure("--no-dashboard, --dashboard-only and --export exclude each other")
+    check_used(given(context))
     out = console()
     if dashboard_only or export is not None:
         show_only(out, corpus, findings, port=port, export=export)
@@ -147,6 +150,21 @@ def serve_command(
     except serve_folder.Busy as error:
         raise Failure(str(error)) from None
     say(out, "stopped")
+
+
+def check_used(options: dict[str, str]) -> None:
+    """Failure for an option that would do nothing beside the others."""
+    if "no_dashboard" in options and "port" in options:
+        raise Failure("--port: it is the dashboard's: leave --no-dashboard or it out")
+    only = "dashboard_only" if "dashboard_only" in options else "export"
+    if only not in options:
+        return
+    used = {"corpus", "findings", only} | ({"port"} if only == "dashboard_only" else set())
+    for name, option in options.items():
+        if name not in used:
+            raise Failure(
+                f"{option}: with {options[only]} nothing is searched: leave one of them out"
+            )
 
 
 def check(planted: list[str] | None, *, dashboard: bool) -> None:

@@ -25,6 +25,7 @@ from fuzz.command import (
     app,
     console,
     ensure,
+    folder_there,
     number,
     planted_bugs,
     stages,
@@ -41,7 +42,12 @@ raw = keeping.raw
 
 FindingsOption = Annotated[
     Path,
-    typer.Option("--findings", metavar="DIR", help="The shelf; default corpus/findings/."),
+    typer.Option(
+        "--findings",
+        metavar="DIR",
+        help="The shelf; default corpus/findings/.",
+        show_default=False,  # it is below this checkout, wherever that is
+    ),
 ]
 
 
@@ -60,8 +66,7 @@ def findings_command(
     findings: FindingsOption = shelf.FOLDER,
 ) -> None:
     """List the findings that are kept; with --check, replay every one."""
-    if not findings.is_dir():
-        raise Failure(f"--findings {findings}: there is no such folder")
+    folder_there("--findings", findings)
     bugs = planted_bugs(planted)
     out = console()
     entries, unreadable = shelf.entries(findings)
@@ -161,20 +166,12 @@ def minimise_command(
     findings: FindingsOption = shelf.FOLDER,
 ) -> None:
     """Minimise findings: the fewest threads, operations and preemptions that show the same bug."""
-    waiting = findings / shelf.PENDING
-    for path in paths or ():
-        if not path.exists():
-            raise Failure(f"{path}: there is no such file or folder")
-    listed = _files(paths or ([waiting] if waiting.is_dir() else []))
-    if not listed:
-        where = ", ".join(map(str, paths)) if paths else store.shown(waiting)
-        raise Failure(f"{where}: there are no scenario files (*{store.SUFFIX}) there")
-    cases = [(path, Case.read(path)) for path in listed]
-    for path, case in cases:
-        if case.expect == "ok":
-            raise Failure(f"{path}: it expects ok, so there is nothing to minimise")
-    places.check_folder("--findings", findings)
     cluster.check(on)
+    cases = _named(paths) if paths else _waiting(findings)
+    if not cases:
+        say(console(), f"nothing waits in {store.shown(findings)} to be minimised")
+        return
+    places.check_folder("--findings", findings)
     out = console()
     loaded = ensure(out, target, kernel)
     done = _Done()
@@ -215,6 +212,32 @@ def _minimised(
             path, case, unit = waiting.popleft()
             yield path, case, outcomes[unit]
         show(f"minimising: {len(cases) - workers.left} of {len(cases)}")
+
+
+def _named(paths: Sequence[Path]) -> list[tuple[Path, Case]]:
+    """The cases in files and folders that the user named; Failure where there is none."""
+    for path in paths:
+        if not path.exists():
+            raise Failure(f"{path}: there is no such file or folder")
+    found = _cases(paths)
+    if not found:
+        where = ", ".join(map(str, paths))
+        raise Failure(f"{where}: there are no scenario files (*{store.SUFFIX}) there")
+    return found
+
+
+def _waiting(findings: Path) -> list[tuple[Path, Case]]:
+    """The cases that wait on a shelf."""
+    folder_there("--findings", findings)
+    return _cases([findings / shelf.PENDING] if (findings / shelf.PENDING).is_dir() else [])
+
+
+def _cases(paths: Sequence[Path]) -> list[tuple[Path, Case]]:
+    cases = [(path, Case.read(path)) for path in _files(paths)]
+    for path, case in cases:
+        if case.expect == "ok":
+            raise Failure(f"{path}: it expects ok, so there is nothing to minimise")
+    return cases
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

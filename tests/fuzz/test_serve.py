@@ -28,6 +28,7 @@ from fuzz import (
     store,
     worker,
 )
+from fuzz import run as command_line
 from fuzz.serve_folder import Layout
 from fuzz.serve_state import State
 
@@ -465,6 +466,27 @@ def test_what_is_pending_is_taken_up_by_the_next_start(real: Target, tmp_path: P
 def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
     assert done.returncode == 2, done.stderr
     return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--no-dashboard", "--port", "99"], "--port: it is the dashboard's"),
+        (["--dashboard-only", "--planted", "c"], "--planted: with --dashboard-only nothing is"),
+        (["--dashboard-only", "--time", "9"], "--time: with --dashboard-only nothing is searched"),
+        (["--export", "x.html", "--port", "99"], "--port: with --export nothing is searched"),
+        (["--export", "x.html", "--no-dashboard"], "exclude each other"),
+        (["--target", ""], "--target: the name is empty"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], said: str
+):
+    folders = ["--corpus", str(tmp_path), "--findings", str(tmp_path / "findings")]
+    assert command_line.main(["serve", *folders, *arguments]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_are_one_line(run: Callable[..., Any], control: Target, tmp_path: Path):

@@ -177,6 +177,12 @@ def test_what_waits_is_minimised_and_goes(cli: Cli, real: Target, tmp_path: Path
     assert all("init-missing" not in path.name and "use-after" not in path.name for path in left)
 
 
+def test_where_nothing_waits_nothing_is_wrong(cli: Cli, tmp_path: Path):
+    (tmp_path / "shelf").mkdir()
+    assert cli("minimise", "--findings", "shelf") == (
+        0, "nothing waits in shelf to be minimised\n", "")
+
+
 def test_files_are_minimised_and_stay(cli: Cli, real: Target, tmp_path: Path):
     finding = found(real, "b", "init-missing")
     path = tmp_path / "raw" / "one.litmus"
@@ -425,7 +431,9 @@ def kept(target: Target, root: Path, signature: str) -> shelf.Entry:
         (["findings", "--check", "--planted", "zz", "--findings", "."],
          "--planted zz: expected one of a, b, c, d"),
         (["minimise", "none.litmus"], "none.litmus: there is no such file or folder"),
-        (["minimise", "--findings", "."], "there are no scenario files (*.litmus) there"),
+        (["minimise", "."], ".: there are no scenario files (*.litmus) there"),
+        (["minimise", "--findings", "none"], "--findings none: there is no such folder"),
+        (["minimise", "--cluster", "none"], "--cluster none: expected local or HOST:PORT"),
         (["minimise", "--time", "0"], "--time 0: expected a number from 1 to"),
         (["minimise", "ok.litmus"], "ok.litmus: it expects ok, so there is nothing to minimise"),
     ],
@@ -434,7 +442,7 @@ def test_a_wrong_argument_is_one_line(
     cli: Cli, tmp_path: Path, arguments: list[str], said: str
 ):
     (tmp_path / "ok.litmus").write_text(OWN)
-    if arguments == ["minimise", "--findings", "."]:
+    if arguments == ["minimise", "."]:
         (tmp_path / "ok.litmus").unlink()
     status, out, err = cli(*arguments)
     assert (status, out) == (2, "")
