@@ -10,7 +10,6 @@ Exit status: 0 no check failed, 1 one did, 2 usage.
 """
 
 import hashlib
-import importlib.util
 import os
 import platform
 import re
@@ -22,7 +21,6 @@ import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,115 +31,20 @@ from rich.text import Text
 
 import build
 import cleanrace
-from cleanrace import Target
-from fuzz import campaign, commit, corpus, harness, places, premises, serve_folder, store
+from fuzz import corpus, harness, premises, serve_folder, store
 from fuzz.command import Failure, TargetOption, app, console
+from fuzz.doctor_machine import clock, cores, disk, identity
+from fuzz.doctor_place import ATHERIS, FAIL, OK, RUNS, WARN, Place, Said, Untried, said_by
 
-OK, WARN, FAIL = "ok", "warn", "FAIL"
-STUCK_SECONDS = 120.0  # no process that is started here takes that long
-RUNS = 300  # of the harness: enough for coverage to grow and for every kind of mutation
-ROOM_LEAST, ROOM_LITTLE = 64, 1024  # MB
-FILES_LEAST = 1000  # that a disk can still take
-YEAR_LAST = 2100
 NAME_WIDTH = 13
 INDENT = 5 + NAME_WIDTH
 
 # Imported by a process of its own; what a campaign cannot do without comes first.
 NEEDED = ("cffi", "elftools", "hypothesis", "rich", "typer")
-ATHERIS = "atheris"
 
 # Any access and any branch: what the instrumentation must see.
 PROBE = "int shared; int probe(int n); int probe(int n) { if (n) shared = n; return shared; }\n"
 HOOKS = ("__tsan_read4", "__tsan_write4", "__sanitizer_cov_trace_pc")
-
-
-class Untried(Exception):
-    """A check that makes no sense on this machine: one line that says why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """What a check measured, and the command that mends it unless it is ok."""
-
-    state: str
-    text: str
-    mend: str = ""
-
-
-@dataclass(kw_only=True)
-class Place:
-    """What is looked at: a target, the folder of `serve`, the checkout, the system's groups."""
-
-    target: str = build.DEFAULT
-    corpus: Path = serve_folder.FOLDER
-    repository: Path = store.ROOT
-    groups: Path = Path("/sys/fs/cgroup")
-
-    @property
-    def sources(self) -> Path:
-        """Where build.py keeps the target's sources."""
-        return build.cache_folder() / "sources" / self.target
-
-    @property
-    def record(self) -> Path:
-        """The file that says which build is the newest."""
-        return build.cache_folder() / "targets" / f"{self.target}.json"
-
-    @property
-    def again(self) -> str:
-        """The command that builds the target whatever is there."""
-        return f"python build.py --target {self.target} --force"
-
-    @cached_property
-    def info(self) -> dict[str, Any]:
-        """The record of the newest build."""
-        return build.read_json(self.record, "build_id", "module", "program", "name")
-
-    @cached_property
-    def loaded(self) -> Target:
-        """The target of that record."""
-        return Target(self.info)
-
-    @cached_property
-    def fuzzed(self) -> str:
-        """What a short run of the harness says."""
-        return self._harness(f"-runs={RUNS}", "-seed=1")
-
-    def _harness(self, *arguments: str | Path) -> str:
-        if platform.machine() != "x86_64" and importlib.util.find_spec(ATHERIS) is None:
-            raise Untried("there is no Atheris for this machine; other methods go on without it")
-        program = store.ROOT / "fuzz" / "harness.py"
-        with tempfile.TemporaryDirectory() as work:
-            command = [sys.executable, program, "--target", self.target, "--findings", work]
-            return said_by([*command, *arguments], cwd=Path(work))
-
-    def merged(self, into: Path, given: Path) -> str:
-        """What merging a folder says, for which libFuzzer starts the harness again."""
-        return self._harness("-merge=1", into, given)
-
-
-def said_by(command: Sequence[str | Path], *, cwd: Path) -> str:
-    """Both outputs of a process; store.Broken if it hangs or fails, with its last line."""
-    try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=STUCK_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise store.Broken(f"{Path(command[1]).name} hung for {STUCK_SECONDS:.0f} s") from None
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-        errors = [line for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
-        line = (errors or lines or ["it said nothing"])[-1]
-        raise store.Broken(f"{Path(command[1]).name} ended with {done.returncode}: {line}")
-    return done.stdout
 
 
 def packages(_: Place) -> Said:
@@ -341,129 +244,6 @@ def runtimes(place: Place) -> Said:
         what = f"{preloaded[0]} is preloaded: everything runs slower, and finds no more"
         return Said(state=WARN, text=what, mend="unset LD_PRELOAD")
     return Said(state=OK, text=f"{preloaded[0] if preloaded else 'none'} preloaded, none linked")
-
-
-def clock(
-    place: Place,
-    *,
-    steady: Callable[[], float] = time.monotonic,
-    wall: Callable[[], float] = time.time,
-) -> Said:
-    """That time goes on, in both clocks alike, and that the date is one that can be."""
-    mend = "timedatectl set-ntp true"
-    for _ in range(3):  # what stops this process between two looks is no fault of the clocks
-        begun, date = steady(), wall()
-        time.sleep(0.02)
-        went, changed = steady() - begun, wall() - date
-        if abs(went - changed) < 0.5:
-            break
-    else:
-        what = f"the date went on by {changed:.1f} s in {went:.2f} s"
-        return Said(state=FAIL, text=what, mend=mend)
-    if went <= 0:
-        return Said(state=FAIL, text="the monotonic clock stands still", mend="reboot")
-    folders = (place.repository / name for name in ("csrc", "fuzz", "pybind"))
-    times = [file.stat().st_mtime for folder in folders for file in folder.rglob("*.[ch]")]
-    times += [file.stat().st_mtime for folder in folders for file in folder.rglob("*.py")]
-    shown = time.strftime("%Y-%m-%d %H:%M", time.gmtime(date))
-    if date < max(times, default=0) - 60:
-        what = f"it is {shown}: before the newest file of this checkout"
-        return Said(state=FAIL, text=what, mend=mend)
-    if time.gmtime(date).tm_year > YEAR_LAST:
-        return Said(state=FAIL, text=f"it is {shown}", mend=mend)
-    return Said(state=OK, text=f"{shown} UTC, after the newest file, and both clocks go on")
-
-
-def disk(place: Place) -> Said:
-    """That there is room, and leave to write, where builds, corpus and temporary files go."""
-    folders = {
-        "cache": build.cache_folder(),
-        "corpus": place.corpus,
-        "temporary": Path(tempfile.gettempdir()),
-    }
-    parts, state, mend = [], OK, ""
-    for what, folder in folders.items():
-        at = next(above for above in (folder, *folder.parents) if above.exists())
-        there = os.statvfs(at)
-        free, files = there.f_bavail * there.f_frsize >> 20, there.f_favail
-        look = f"du -xsh {shlex.quote(str(at))}; make room there"
-        if what == "cache":
-            look += ", or set XDG_CACHE_HOME to another disk"
-        limited = there.f_files > 0  # some file systems have no such limit
-        if free < ROOM_LEAST or (limited and files < FILES_LEAST):
-            full = f"the disk of {at} is full: {free} MB and {files:,} files are free"
-            return Said(state=FAIL, text=full, mend=look)
-        try:
-            places.check_folder(what, at)
-        except places.Unwritable as error:
-            if there.f_flag & os.ST_RDONLY:
-                at = next(above for above in (at, *at.parents) if above.is_mount())
-                mend = f"mount -o remount,rw {shlex.quote(str(at))}"
-            elif not at.is_dir():
-                mend = f"mv {shlex.quote(str(at))} {shlex.quote(str(at))}.old"
-            else:
-                mend = f"chmod u+w {shlex.quote(str(at))}"
-            return Said(state=FAIL, text=str(error), mend=mend)
-        parts.append(f"{what} {free / 1024:.1f} GB" if free > ROOM_LITTLE else f"{what} {free} MB")
-        if free < ROOM_LITTLE and state == OK:
-            state, mend = WARN, look
-    return Said(state=state, text=f"free: {', '.join(parts)}", mend=mend)
-
-
-def cores(place: Place) -> Said:
-    """How many cores there are, and how many of them we may use."""
-    usable, all_of_them = campaign.cores(), os.cpu_count() or 1
-    quota = _quota(place.groups)
-    text = f"{usable} of {all_of_them}"
-    if quota is not None and quota < usable - 0.01:
-        what = f"{text}, but this control group has the time of {quota:.2g}"
-        return Said(state=WARN, text=what, mend=f"python fuzz/run.py --jobs {max(1, int(quota))}")
-    if usable < all_of_them:
-        what = f"{text}: this process is kept off the others"
-        return Said(state=WARN, text=what, mend=f"taskset -pc 0-{all_of_them - 1} $$")
-    load = os.getloadavg()[0]
-    return Said(state=OK, text=f"{text}, no limit below that; load {load:.1f}")
-
-
-def _quota(groups: Path) -> float | None:
-    """The cores that the control groups of this process leave it; None without a limit."""
-    found = []
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, names, group = line.split(":", 2)
-        top = groups / names if names else groups
-        inner = top / group.lstrip("/")
-        for folder in (inner, *inner.parents):
-            if folder == groups.parent:
-                break
-            found += [limit for limit in (_limit(folder),) if limit is not None]
-    return min(found, default=None)
-
-
-def _limit(folder: Path) -> float | None:
-    """The limit of one group, as either version of the interface has it."""
-    new, quota, period = (
-        folder / name for name in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
-    )
-    if new.is_file():
-        share, of = new.read_text().split()
-        return None if share == "max" else int(share) / int(of)
-    if quota.is_file() and period.is_file() and int(quota.read_text()) > 0:
-        return int(quota.read_text()) / int(period.read_text())
-    return None
-
-
-def identity(place: Place) -> Said:
-    """That git would take a commit from here, which is asked only when --commit is given."""
-    git = commit.Git(place.repository)
-    if not git.holds("rev-parse", "--is-inside-work-tree"):
-        mend = f"git clone it; or git -C {shlex.quote(str(place.repository))} init"
-        return Said(state=WARN, text="not a git repository, --commit cannot work", mend=mend)
-    strict = ("-c", "user.useConfigOnly=true", "var")
-    for who in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
-        if not git.holds(*strict, who):
-            mend = "git config user.name NAME; git config user.email ADDRESS"
-            return Said(state=WARN, text="git does not know you, --commit cannot work", mend=mend)
-    return Said(state=OK, text=git.ask(*strict, "GIT_AUTHOR_IDENT").rpartition(">")[0] + ">")
 
 
 def cases(place: Place) -> Said:

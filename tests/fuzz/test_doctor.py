@@ -21,7 +21,7 @@ import pytest
 
 import build
 from cleanrace import FileSystem, Operation, Scenario
-from fuzz import corpus, doctor, harness, premises
+from fuzz import corpus, doctor, doctor_machine, doctor_place, harness, premises
 
 pytestmark = pytest.mark.long
 
@@ -366,7 +366,7 @@ def test_a_harness_that_dies(place: doctor.Place, inject: Inject) -> None:
 def test_a_machine_that_atheris_is_not_for(
     place: doctor.Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(doctor_place.platform, "machine", lambda: "aarch64")
     monkeypatch.setitem(sys.modules, "atheris", None)
     for name in ("counters", "mutator", "fork, merge"):
         said = look(name, place)
@@ -426,7 +426,7 @@ def test_an_asan_runtime_in_the_module(
 
 def test_clocks_that_are_wrong(place: doctor.Place) -> None:
     """Played, but for the file of tomorrow: a clock is the whole machine's."""
-    usual = doctor.clock(place)
+    usual = doctor_machine.clock(place)
     assert usual.state == doctor.OK
     for clocks, word in (
         ({"steady": lambda: 5.0}, "stands still"),
@@ -434,7 +434,7 @@ def test_clocks_that_are_wrong(place: doctor.Place) -> None:
         ({"wall": lambda: 1e9}, "before the newest file"),
         ({"wall": lambda: 9e9}, "it is 2255"),
     ):
-        said = doctor.clock(place, **clocks)  # type: ignore[arg-type]
+        said = doctor_machine.clock(place, **clocks)  # type: ignore[arg-type]
         assert said.state == doctor.FAIL
         assert word in said.text
         assert said.mend
@@ -489,11 +489,11 @@ def test_a_control_group_that_leaves_half_a_core(
 ) -> None:
     for name, text in content.items():
         (tmp_path / name).write_text(f"{text}\n")
-    assert doctor._limit(tmp_path) == 0.5, file
+    assert doctor_machine._limit(tmp_path) == 0.5, file
     group = tmp_path / "quiet"
     group.mkdir()
     (group / "cpu.max").write_text("max 100000\n")
-    assert doctor._limit(group) is None
+    assert doctor_machine._limit(group) is None
 
 
 def test_a_group_that_has_less_than_its_cores(place: doctor.Place, tmp_path: Path) -> None:
