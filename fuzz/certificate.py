@@ -178,6 +178,13 @@ def case_of(target: Target, example: Counterexample) -> Case:
     return store.to_case(target, finding, switches=switches)
 
 
+def _rate(proof: Proof, executions: int) -> str:
+    """Of a run from the beginning: one that was resumed had some of its executions before."""
+    if proof.resumed:
+        return f", and what came before: {proof.resumed:,} scenarios were done already"
+    return f", {executions / proof.seconds:,.0f} executions/s" if proof.seconds else ""
+
+
 def print_proof(out: Console, proof: Proof, files: dict[str, Path]) -> None:
     """The table of properties, and what was executed."""
     target, results = proof.target, proof.results
@@ -190,8 +197,7 @@ def print_proof(out: Console, proof: Proof, files: dict[str, Path]) -> None:
     say(out, f"  exhausted    {len(results):,}")
     say(out, f"  executions   {totals['executions']:,}; {totals['blocked']:,} more were given up")
     say(out, f"  classes      {totals['classes']:,} distinct within a scenario, up to symmetry")
-    rate = totals["executions"] / proof.seconds if proof.seconds else 0.0
-    say(out, f"  time         {proof.seconds:.1f} s, {rate:,.0f} executions/s")
+    say(out, f"  time         {proof.seconds:.1f} s{_rate(proof, totals['executions'])}")
     vacuous = [
         mark for mark in target.table("marks") if not any(mark in r["marks"] for r in results)
     ]

@@ -65,6 +65,7 @@ class Proof:
     """What was proved.
 
     within: how many scenarios the bound has. results: of the explored ones, in the bound's order.
+    resumed: how many of them an earlier run had explored.
     """
 
     target: Target
@@ -76,6 +77,7 @@ class Proof:
     counterexamples: dict[str, Counterexample] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     interrupted: bool = False
+    resumed: int = 0
     seconds: float = 0.0
 
     @property
@@ -204,6 +206,7 @@ class Proving:
         """Explore everything, then look for counterexamples."""
         proof = self.proof
         self.journal = Journal(self.path, resume=self.options.resume)
+        proof.resumed = sum(line in self.journal.results for line in self.shapes)
         before = signal.signal(signal.SIGTERM, interrupt)
         try:
             self._prove()

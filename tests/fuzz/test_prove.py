@@ -118,7 +118,10 @@ def test_a_scenario_that_kills_two_workers_is_a_failure(
 
 @pytest.mark.long
 def test_a_killed_run_goes_on_to_the_same_certificate(
-    real: Target, tmp_path: Path, launch: Callable[..., Any]
+    real: Target,
+    tmp_path: Path,
+    launch: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
 ):
     bound = "1/2/0/1"
     options = prove.Options(bound=bound)
@@ -133,8 +136,12 @@ def test_a_killed_run_goes_on_to_the_same_certificate(
     done = path.read_text().count("\n")
     with path.open("a") as file:
         file.write('{"scenario": "cut sh')
+    capsys.readouterr()
     status, resumed = proved(tmp_path, "--bound", bound, "--resume")
     assert status == 1
+    out = capsys.readouterr().out
+    assert f" s, and what came before: {done:,} scenarios were done already\n" in out
+    assert "executions/s" not in out
     assert path.read_text().count("\n") > done
     assert proved(tmp_path, "--bound", bound) == (1, resumed)
 
