@@ -53,7 +53,6 @@ REMOUNT_MOUNTS: Final = 2  # scenarios with at most so many mounts may have a re
 LIMITS: Final = {"registrations": (1, 3), "mounts": (1, 4), "unmounts": (0, 4), "pages": (0, 4)}
 THREADS: Final = ("together", "apart")
 PAGE_OPERATIONS: Final = ("read", "write", "writeback", "reclaim", "truncate", "delete")
-NEEDS_FILE: Final = frozenset(PAGE_OPERATIONS) - {"write"}
 
 # An operation of a thread without its file system, ("read", inode, page); a thread; the threads
 # of one file system; and the number of its mounts, unmounts, page operations and remounts.
@@ -388,12 +387,6 @@ def size(shape: Shape) -> int:
     """How many operations it has."""
     systems = [one for _, one in shape.plain] + [one for group in shape.groups for one in group]
     return shape.registrations + sum(len(thread) for one in systems for thread in one)
-
-
-def thread_count(shape: Shape) -> int:
-    """How many threads it has."""
-    systems = [one for _, one in shape.plain] + [one for group in shape.groups for one in group]
-    return shape.registrations + sum(map(len, systems))
 
 
 def scenario(shape: Shape) -> Scenario:

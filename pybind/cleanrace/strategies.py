@@ -23,7 +23,6 @@ _Raw = tuple[str, int, int, int]  # name, location, inode, page
 _Thread = tuple[str, _Raw, list[_Raw], str]  # role, its first operation, more, its last one
 
 _PAGE_OPERATIONS: Final = tuple(n for n, letters in words.OPERATIONS.items() if "i" in letters)
-_ROLES: Final = ("register", "mount", "pages", "anything")
 _BIT: Final = st.integers(0, 1)
 _PLACE: Final = st.integers(0, 3)
 
