@@ -142,7 +142,12 @@ class Report:
 
     @property
     def status(self) -> int:
-        """The exit status: 3 the harness failed, 1 new findings, 0 nothing new."""
+        """The exit status: 3 the harness failed, 1 new findings, 0 nothing new.
+
+        130 if an interrupt came before anything was executed: nothing can be said then.
+        """
+        if self.interrupted and not (self.broken or self.new or self.summary.schedules):
+            return 130
         return 3 if self.broken else 1 if self.new else 0
 
 

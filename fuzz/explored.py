@@ -200,6 +200,8 @@ def where_it_stopped(target: Target, path: Path, options: Options, outcome: Outc
     why = "interrupted" if outcome.interrupted else "the time is over"
     if outcome.broken:
         why = "failed"
+    if outcome.broken and not outcome.kept:
+        return why
     if not outcome.kept:
         return f"{why}; there is no checkpoint, since the exploration is too large for one"
     more = ["--resume"]

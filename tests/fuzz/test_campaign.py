@@ -260,6 +260,19 @@ def test_a_case_that_plants_its_bug_and_misses_it_is_status_3(control: Target):
     assert made.report.status == 3
 
 
+def test_an_interrupt_before_anything_ran_is_no_success(
+    control: Target, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(_target: Target) -> premises.Hit:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(premises, "canary", interrupted)
+    done = campaign.Campaign(control, campaign.Options(seconds=1)).run()
+    assert (done.interrupted, done.summary.schedules, done.status) == (True, 0, 130)
+    done.rows["random"] = campaign.Row(method="random", summary=cleanrace.Summary(schedules=1))
+    assert done.status == 0
+
+
 def test_a_stand_in_is_announced_loudly(control: Target, capsys: pytest.CaptureFixture[str]):
     stand_in = Target(control.info | {"notice": "no kernel source, the reference stands in"})
     done = campaign.Report(target=stand_in, options=campaign.Options())

@@ -14,6 +14,7 @@ import pytest
 import cleanrace
 from cleanrace import Case, Target
 from fuzz import executor, explore
+from fuzz import explored as explored_report
 from fuzz import run as command_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -242,6 +243,26 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(
         assert explored(path, "--resume", "--time", "0.1")[0] == 3
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"kept": True}, "the time is over; to go on: python fuzz/run.py explore 'a b' --resume"),
+        ({}, "the time is over; there is no checkpoint, since the exploration is too large for"),
+        ({"interrupted": True, "kept": True}, "interrupted; to go on"),
+        ({"broken": "a worker died"}, "failed"),
+    ],
+)
+def test_what_can_be_gone_on_with_is_said(control: Target, state: dict[str, Any], said: str):
+    outcome = explore.Outcome(
+        done=False, counts={}, classes=0, approximate=False, promoted=[], violations={},
+        simplest={}, marks={}, races=[], seconds=1.0, worked=1.0, **state,
+    )  # fmt: skip
+    told = explored_report.where_it_stopped(control, Path("a b"), explore.Options(), outcome)
+    assert told.startswith(said)
+    assert ("checkpoint" in told or "--resume" in told) == (said != "failed")
+    assert ("--resume --target reference" in told) == bool(state.get("kept"))
 
 
 def test_the_time_ends_it(case: Callable[[str], Path], capsys: pytest.CaptureFixture[str]):
