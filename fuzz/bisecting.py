@@ -360,7 +360,7 @@ def bisect_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario file or a finding.")],
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KERNEL ...", help="Kernel trees, or names of targets."),
+        typer.Argument(metavar="KERNEL", help="Kernel trees, or names of targets."),
     ] = None,
     *,
     tree: Annotated[

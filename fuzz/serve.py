@@ -76,7 +76,8 @@ def serve_command(
         int, typer.Option(**number("--seed", int, 0, 2**63), help="Of everything drawn.")
     ] = 1,
     shift: Annotated[
-        float, typer.Option(**number("--shift", float, 1, 86400), help="Of one search process.")
+        float,
+        typer.Option(**number("--shift", float, 1, 86400), help="Life of one search process."),
     ] = 60.0,
     memory: Annotated[
         int, typer.Option(**number("--memory", int, 64, 10**6), help="MiB of one process at most.")

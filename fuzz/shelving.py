@@ -148,7 +148,7 @@ def minimise_command(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILE|FOLDER]...", help="Findings; default those that wait on the shelf."
+            metavar="FILE|FOLDER", help="Findings; default those that wait on the shelf."
         ),
     ] = None,
     target: TargetOption = None,
