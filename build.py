@@ -91,7 +91,7 @@ FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("instrumented", "gcc", "-fno-toplevel-reorder", "objects keep their order and offsets"),
     ("instrumented", "gcc", "-fno-section-anchors", "each access names its own object"),
     ("instrumented", "gcc", "-Wno-tsan", "fences are shims here, whatever TSan makes of them"),
-    ("engine", "", "-O2", "the hot path of every run"),
+    ("engine", "", "-O3", "the hot path of every run"),
     ("ours", "", "-Wall -Wextra -Werror", "what we wrote is clean"),
     ("foreign", "", "-Wall", "helps whoever reads why it did not compile"),
     ("foreign", "", "-Werror=implicit-function-declaration", "names a missing shim at its line"),

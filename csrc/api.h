@@ -154,6 +154,11 @@ struct cr_explore {
 	uint32_t split;
 	uint32_t stop_on;	/* verdicts after which it pauses */
 	/*
+	 * Which thread goes on where it makes no difference to what is found: 0, the
+	 * last one, which is the fastest; another number is the seed of another order.
+	 */
+	uint32_t order;
+	/*
 	 * Of each thread 1 + the thread before it of those that it can change places
 	 * with, or 0. They then come in that order: see turns.h. Not with a bound.
 	 */

@@ -16,6 +16,7 @@
 #include "random.h"
 #include "run.h"
 #include "scenario.h"
+#include "simpler.h"
 #include "trace.h"
 #include "trail.h"
 #include "turns.h"
@@ -26,6 +27,7 @@
 #define EXPLORING_STATES_MAX	((size_t)1 << 20)
 #define EXPLORING_CLOCK_EVERY	64
 #define EXPLORING_SAMPLES	8	/* for each of two threads, and twice that for each more */
+#define EXPLORING_SIMPLER_MAX	4096	/* executions with a verdict: more are not simplified */
 
 struct exploring_tape {
 	uint32_t length;
@@ -43,6 +45,9 @@ static struct hashes exploring_states = {
 	.slots = exploring_state_slots, .slots_max = EXPLORING_STATES_MAX,
 };
 static struct cr_config exploring_config;
+/* Runs of another scenario may come in between. */
+static uint8_t exploring_scenario[CR_SCENARIO_BYTES_MAX];
+static size_t exploring_scenario_bytes;
 static struct cr_explored exploring_met;
 static struct exploring_tape exploring_tapes[CR_VERDICTS_MAX];
 static uint32_t exploring_stop_on;
@@ -116,11 +121,13 @@ static void exploring_watch_releases(void)
 static void exploring_sample(void)
 {
 	struct oracle_judgement judgement;
+	struct footprint unused;
 	uint64_t i;
 
 	engine.policy = policy_get(CR_POLICY_RANDOM);
 	for (i = 0; i < (uint64_t)EXPLORING_SAMPLES << scenario.threads; i++) {
 		memset(&places_step, 0, sizeof(places_step));
+		places_step.did = &unused;
 		run_once(i, 0, &judgement);
 		exploring_promotes();
 	}
@@ -140,6 +147,7 @@ int cr_explore_begin(const struct cr_config *config,
 	    exploring_configure())
 		return -1;
 	scenario_decode(bytes, scenario_bytes);
+	exploring_scenario_bytes = scenario_encode(exploring_scenario);
 	if (!turns_fit(how, scenario.threads))
 		return -1;
 	explore_begin(how);
@@ -166,6 +174,9 @@ static uint64_t exploring_state(void)
 	return random_spread(state ^ engine.verdict);
 }
 
+/* Its verdicts. */
+static uint32_t exploring_recorded;
+
 static void exploring_record(void)
 {
 	struct oracle_judgement judgement;
@@ -174,15 +185,48 @@ static void exploring_record(void)
 	engine.recording = true;
 	run_once(0, exploring_config.judged, &judgement);
 	engine.recording = false;
+	exploring_recorded = judgement.verdicts;
+}
+
+/* Records the simplest execution of the class; false: it is the one that was explored. */
+static bool exploring_record_simpler(uint32_t verdicts, unsigned int *preemptions)
+{
+	unsigned int simpler;
+
+	engine.policy = &policy_simpler;
+	exploring_record();
+	engine.policy = &policy_explore;
+	if (!simpler_ran(&simpler) || simpler >= *preemptions || exploring_recorded != verdicts)
+		return false;
+	*preemptions = simpler;
+	return true;
 }
 
 /*
- * The same execution once more, with its tape: kept if it is the simplest with
- * that verdict, and as the last one that stopped the exploration.
+ * How many preemptions show these verdicts, if that may be fewer than before. The
+ * search for them takes longer than an execution, so it ends some time.
+ */
+static unsigned int exploring_preemptions(uint32_t verdicts)
+{
+	unsigned int preemptions = explore_preemptions(), simpler;
+	bool looks = false;
+
+	for (; verdicts; verdicts &= verdicts - 1)
+		looks |= exploring_met.violations[__builtin_ctz(verdicts)] <= EXPLORING_SIMPLER_MAX;
+	if (explore_tree.how.algorithm == CR_EXPLORE_DFS || !looks)
+		return preemptions;
+	simpler = simpler_find();
+	return simpler < preemptions ? simpler : preemptions;
+}
+
+/*
+ * An execution of that class once more, with its tape: kept if it is the simplest
+ * with that verdict, and as the last one that stopped the exploration.
  */
 static void exploring_keep(uint32_t verdicts)
 {
-	unsigned int preemptions = explore_preemptions();
+	unsigned int preemptions = verdicts ? exploring_preemptions(verdicts) : 0;
+	bool simpler = preemptions < explore_preemptions();
 	uint32_t set, wanted = 0;
 	const uint8_t *tape;
 	size_t length;
@@ -197,11 +241,16 @@ static void exploring_keep(uint32_t verdicts)
 		wanted |= 1u << VERDICT_OK;
 	if (!wanted)
 		return;
-	explore_repeat(exploring_record);
+	preemptions = explore_preemptions();
+	if (!simpler || !exploring_record_simpler(verdicts, &preemptions))
+		explore_repeat(exploring_record);
 	tape = tape_written(&length);
 	for (set = wanted; set; set &= set - 1) {
-		struct exploring_tape *kept = &exploring_tapes[__builtin_ctz(set)];
+		unsigned int i = (unsigned int)__builtin_ctz(set);
+		struct exploring_tape *kept = &exploring_tapes[i];
 
+		if (i != VERDICT_OK && kept->met && kept->preemptions <= preemptions)
+			continue;
 		kept->met = 1;
 		kept->preemptions = preemptions;
 		kept->length = (uint32_t)length;
@@ -244,6 +293,7 @@ static uint32_t exploring_execute(void)
 	if (exploring_promotes()) {
 		explore_tree.ended = EXPLORE_ANEW;
 		explore_tree.turns_known = 0;	/* which step is the n-th has changed */
+		explore_tree.turns = 0;
 		memset(explore_tree.turn, 0, sizeof(explore_tree.turn));
 		exploring_watch_releases();
 	}
@@ -277,6 +327,7 @@ int cr_explore_go_on(uint64_t executions_max, uint64_t nanoseconds_max,
 
 	if (!exploring_begun || exploring_configure())
 		return -1;
+	scenario_decode(exploring_scenario, exploring_scenario_bytes);
 	exploring_watch_releases();
 	for (i = 1; !exploring_met.done; i++) {
 		verdicts = exploring_execute();
@@ -368,7 +419,7 @@ static void exploring_piece(struct exploring_bytes *bytes, void *piece, size_t l
 
 static void exploring_set(struct exploring_bytes *bytes, struct hashes *set)
 {
-	uint64_t count = set->count, i, hash;
+	uint64_t count = set->count, i, hash = 0;
 
 	exploring_piece(bytes, &count, sizeof(count));
 	if (bytes->in) {
@@ -387,13 +438,12 @@ static void exploring_set(struct exploring_bytes *bytes, struct hashes *set)
 /* Of what depends on the arguments, what cannot differ between two processes that fit. */
 static uint64_t exploring_identity(void)
 {
-	uint8_t canonical[CR_SCENARIO_BYTES_MAX];
-	size_t length = scenario_encode(canonical), i;
+	size_t i;
 	uint64_t identity = sizeof(struct explore_tree) + sizeof(struct places) +
 			    ((uint64_t)exploring_config.planted << 32 | exploring_config.points);
 
-	for (i = 0; i < length; i++)
-		identity = random_spread(identity ^ canonical[i]);
+	for (i = 0; i < exploring_scenario_bytes; i++)
+		identity = random_spread(identity ^ exploring_scenario[i]);
 	return random_spread(identity ^ exploring_config.judged);
 }
 

@@ -43,10 +43,12 @@ static uint8_t run_fuzz_registers[CR_REGISTERS];
 
 void mark(enum mark mark)
 {
-	if (engine.kind == CR_ENGINE_THREAD)
+	if (engine.kind == CR_ENGINE_THREAD) {
 		__atomic_fetch_or(&engine.marks, 1u << mark, __ATOMIC_RELAXED);
-	else
+	} else if (!(engine.marks >> mark & 1)) {
+		trail_save_range(&engine.marks, sizeof(engine.marks));
 		engine.marks |= 1u << mark;
+	}
 }
 
 static void run_set_up(void)
@@ -120,14 +122,15 @@ static void run_judge_race(const struct race_met *met, size_t length, uint32_t j
 void run_once(uint64_t schedule, uint32_t judged, struct oracle_judgement *judgement)
 {
 	const struct cr_event *trace;
-	bool again = trail_begin(engine.explores);
+	bool again = trail_begin(engine.policy->walks);
 	size_t length;
 
-	memory_reset();
-	backend_reset();
-	trace_reset();
-	if (!again)
+	if (!again) {
+		memory_reset();
+		backend_reset();
+		trace_reset();
 		interleaving_reset(scenario.threads);
+	}
 	watch_reset(again);
 	engine.schedule = schedule;
 	engine.judged = judged;

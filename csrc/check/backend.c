@@ -22,6 +22,7 @@
 #include "judged.h"
 #include "kshim.h"
 #include "trace.h"
+#include "trail.h"
 
 #include <linux/cleancache.h>
 
@@ -86,6 +87,9 @@ void backend_reset(void)
 	backend_inits = 0;
 }
 
+/* What is about to change may have to be taken back. */
+#define backend_changes(what)	trail_save_range(what, sizeof(*(what)))
+
 static void backend_event(enum event_kind kind, unsigned int number, int pool,
 			  const struct cleancache_filekey *key, pgoff_t index, u32 low)
 {
@@ -146,20 +150,24 @@ static int backend_free_id(struct backend *backend)
 
 	if (!scenario.ids_growing) {
 		backend_touch(&backend_words.ids, backend->back_used);
+		backend_changes(&backend->back_used);
 		if (backend->back_used)
 			return backend->back[--backend->back_used];
 	}
 	if (backend->fresh[self] == BACKEND_PART)
 		engine_stop(VERDICT_OVERFLOW);
+	backend_changes(&backend->fresh);
 	return (int)(backend->fresh[self]++ * CR_THREADS_MAX + self);
 }
 
 static int backend_hand_out(unsigned int number, bool shared, unsigned int uuid)
 {
 	struct backend *backend = &backend_table[number];
-	unsigned int call = backend_inits++;
+	unsigned int call;
 	int id = -1;
 
+	backend_changes(&backend_inits);
+	call = backend_inits++;
 	judged_init();
 	if (scenario.init_fails)
 		backend_touch(&backend_words.ids, true);
@@ -171,6 +179,8 @@ static int backend_hand_out(unsigned int number, bool shared, unsigned int uuid)
 	}
 	if (id < 0)
 		id = backend_free_id(backend);
+	backend_changes(&backend->pools_used);
+	backend_changes(&backend->pools[id]);
 	if ((unsigned int)id >= backend->pools_used)
 		backend->pools_used = (unsigned int)id + 1;
 	backend_touch_pool(id, true);
@@ -198,6 +208,8 @@ static struct backend_page *backend_find(struct backend *backend, int pool,
 
 static void backend_drop(struct backend *backend, struct backend_page *page)
 {
+	backend_changes(page);
+	backend_changes(&backend->pages_used);
 	*page = backend->pages[--backend->pages_used];
 }
 
@@ -267,13 +279,17 @@ static void backend_put(unsigned int number, int pool, const struct cleancache_f
 	if (backend_pool(number, pool)) {
 		slot = backend_find(backend, pool, key, index);
 		if (!slot && backend->pages_used < room) {
+			backend_changes(&backend->pages_used);
 			slot = &backend->pages[backend->pages_used++];
+			backend_changes(slot);
 			slot->pool = pool;
 			slot->key = *key;
 			slot->index = index;
 		}
-		if (slot)
+		if (slot) {
+			backend_changes(&slot->content);
 			slot->content = page->content;
+		}
 	}
 	engine_step_end(EVENT_READ_MARKED);
 }
@@ -326,6 +342,8 @@ static void backend_surrender(struct backend *backend, int pool)
 	if (scenario.ids_growing)
 		return;
 	backend_touch(&backend_words.ids, true);
+	backend_changes(&backend->back_used);
+	backend_changes(&backend->back[backend->back_used]);
 	backend->back[backend->back_used++] = (u32)pool;
 }
 
@@ -341,8 +359,11 @@ static void backend_invalidate_fs(unsigned int number, int pool, const void *pc)
 	given_back = backend_pool(number, pool);
 	if (given_back && given_back->shared)
 		backend_touch(&backend_words.uuid[given_back->uuid % BACKEND_UUIDS], true);
-	if (given_back && !--given_back->users)
-		backend_surrender(backend, pool);
+	if (given_back) {
+		backend_changes(given_back);
+		if (!--given_back->users)
+			backend_surrender(backend, pool);
+	}
 	engine_step_end(EVENT_READ_MARKED);
 }
 

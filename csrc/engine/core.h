@@ -10,6 +10,7 @@
 #define ENGINE_CORE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "engine.h"
@@ -35,18 +36,21 @@ struct engine_state {
 	uint64_t schedule;
 	const struct policy *policy;
 	/* Derived when the run begins. */
-	bool observes;			/* anything that looks at single accesses; see explore.c */
+	bool observes;			/* anything that looks at single accesses */
+	bool only_explores;		/* nothing but an exploration does */
 	bool attends;			/* a decision at every point, whatever policy_rest says */
-	/* While it runs. */
-	uint8_t current;		/* fiber engine: the running thread */
+	/* While it runs: ENGINE_NOW_BYTES. */
 	uint32_t steps;
 	uint32_t attention;		/* the first step that is not passed over */
 	uint32_t choices;		/* times the policy was asked */
-	uint32_t verdict;		/* why the run was stopped, or VERDICT_OK */
+	uint32_t verdict;		/* why the run was stopped, or VERDICT_OK; and */
 	uint32_t events;		/* length of the trace when it was stopped */
 	uint32_t marks;
 	unsigned int enabled;		/* at the last decision */
+	uint8_t current;		/* fiber engine: the running thread */
 };
+
+#define ENGINE_NOW_BYTES	(sizeof(struct engine_state) - offsetof(struct engine_state, steps))
 
 extern struct engine_state engine;
 
@@ -70,6 +74,9 @@ static inline bool engine_is_over(enum verdict verdict)
 	return !engine.survives || verdict == VERDICT_DEADLOCK ||
 	       verdict == VERDICT_STEP_LIMIT || verdict == VERDICT_OVERFLOW;
 }
+
+/* Why the run ends, if nothing else was before; for who leaves by himself. */
+void engine_note(enum verdict verdict);
 
 /* A rule of a detector is broken, without which the run would go on. */
 static inline void engine_broken(enum verdict rule)

@@ -18,9 +18,13 @@
  */
 #include "engine.h"
 
+#include <string.h>
+
 #include "core.h"
 #include "interleaving.h"
 #include "memory.h"
+#include "places.h"
+#include "trail.h"
 #include "tsan.h"
 #include "watch.h"
 
@@ -29,7 +33,10 @@ struct engine_state engine;
 char engine_stacks[2 * CR_THREADS_MAX][ENGINE_STACK_BYTES]
 	__attribute__((aligned(4096)));
 
-/* The step that engine_step_begin() opened; at most one is open at a time. */
+/*
+ * The step that engine_step_begin() opened; at most one is open at a time. It
+ * changes the aligned word at its address, and what engine_step_also() names.
+ */
 static const void *engine_step_address;
 static const void *engine_step_pc;
 
@@ -70,6 +77,10 @@ static inline void engine_check(uintptr_t offset)
 static inline bool engine_observe(uintptr_t offset, unsigned int bytes,
 				  enum event_kind kind, const void *pc)
 {
+	if (engine.only_explores) {
+		places_access(offset, bytes, kind, memory_pc(pc));
+		return true;
+	}
 	if (engine.kind == CR_ENGINE_FIBER) {
 		if (engine.classes && !memory_is_section(offset))
 			interleaving_access(engine.current, offset, trace_kind_writes(kind));
@@ -80,6 +91,13 @@ static inline bool engine_observe(uintptr_t offset, unsigned int bytes,
 		watch_access(offset, bytes, kind, memory_pc(pc));
 	tsan_order(offset, kind);
 	return true;
+}
+
+/* The access comes next, and may have to be taken back. */
+static inline void engine_changes(uintptr_t offset, unsigned int bytes, enum event_kind kind)
+{
+	if (trail.on && trace_kind_writes(kind))
+		trail_save_data(offset, bytes);
 }
 
 void engine_access(const void *address, unsigned int bytes,
@@ -99,6 +117,7 @@ void engine_access(const void *address, unsigned int bytes,
 		engine_pass();
 	if (engine_observe(offset, bytes, kind, pc))
 		engine_check(offset);
+	engine_changes(offset, bytes, kind);
 }
 
 /* What a wait is for, by what it does when it ends. */
@@ -143,6 +162,8 @@ static void engine_step_open(const void *address, const void *pc)
 		thread_exclude(true);
 	engine_step_address = address;
 	engine_step_pc = pc;
+	if (trail.on)
+		trail_save_data(offset, sizeof(int));
 }
 
 void engine_step_begin(const void *address, const void *pc)
@@ -175,6 +196,7 @@ void engine_step_also(const void *address, enum event_kind kind, const void *pc)
 		return;
 	engine_check(memory_offset(address));
 	engine_observe(memory_offset(address), sizeof(int), kind, pc);
+	engine_changes(memory_offset(address), sizeof(int), kind);
 }
 
 void engine_step_end(enum event_kind kind)
@@ -186,13 +208,19 @@ void engine_step_end(enum event_kind kind)
 		thread_exclude(false);
 }
 
-_Noreturn void engine_stop(enum verdict verdict)
+void engine_note(enum verdict verdict)
 {
 	uint32_t none = VERDICT_OK;
 
+	trail_save_range(&engine.verdict, sizeof(engine.verdict) + sizeof(engine.events));
 	if (__atomic_compare_exchange_n(&engine.verdict, &none, verdict, false,
 					__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		engine.events = (uint32_t)trace_length();
+}
+
+_Noreturn void engine_stop(enum verdict verdict)
+{
+	engine_note(verdict);
 	if (engine.kind == CR_ENGINE_THREAD)
 		thread_stop();
 	if (!engine_is_over(verdict))
@@ -207,15 +235,14 @@ unsigned int engine_self(void)
 
 void engine_run(unsigned int threads, void (*body)(unsigned int thread))
 {
-	engine.steps = 0;
-	engine.choices = 0;
-	engine.verdict = VERDICT_OK;
-	engine.marks = 0;
-	engine.enabled = 0;
+	if (!trail.kept)
+		memset(&engine.steps, 0, ENGINE_NOW_BYTES);
+	engine.steps = trail.kept;
 	engine.observes = engine.trace_full || engine.count_pairs || engine.explores ||
 			  engine.detects;
-	engine.attends = engine.trace_full || engine.recording ||
-			 (engine.policy->every && !engine.policy->rests);
+	engine.only_explores = engine.explores && !engine.trace_full && !engine.count_pairs &&
+			       !engine.detects && !engine.hashes;
+	engine.attends = engine.trace_full || engine.recording || engine.policy->every;
 	if (!threads)
 		return;
 	engine.active = true;

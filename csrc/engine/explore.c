@@ -3,21 +3,19 @@
  * Walks the tree of schedules depth first.
  *
  * A step is what one thread does from one decision point to the next. An
- * execution repeats the steps down to the node where it branches off, takes
- * a wanted thread there, and goes on as it likes, preferring the running
- * thread. Afterwards order.c adds to `wanted` of the nodes above it the threads
- * whose turn there would reverse two dependent steps (source sets: Abdulla,
- * Aronis, Jonsson and Sagonas 2014). A thread whose subtree is done sleeps in
- * the later subtrees of that node until a step is dependent on its own: what
- * it could do before that was explored already. An execution in which only
- * sleeping threads could go on is given up.
+ * execution goes on from the node where it branches off, takes a wanted thread
+ * there, and goes on as it likes: the steps before that node stand as the last
+ * execution left them (trail.h). Afterwards order.c adds to `wanted` of the
+ * nodes above it the threads whose turn there would reverse two dependent steps
+ * (source sets: Abdulla, Aronis, Jonsson and Sagonas 2014). A thread whose
+ * subtree is done sleeps in the later subtrees of that node until a step is
+ * dependent on its own: what it could do before that was explored already. An
+ * execution in which only sleeping threads could go on is given up.
  *
  * Every interleaving (CR_EXPLORE_DFS) is the same walk in which all enabled
  * threads are wanted and nobody sleeps. Above the depth `split` all enabled
  * threads are wanted as well; so the subtrees there are known beforehand, and
  * can be divided among processes.
- *
- * Steps that are repeated are not looked at again: see trail.h.
  */
 #include "explore.h"
 
@@ -32,14 +30,12 @@
 #include "random.h"
 #include "trail.h"
 #include "turns.h"
+#include "unordered.h"
 
 struct explore_tree explore_tree;
 
-/* Of each step its thread, for those that are kept, and where its log begins. */
-static uint8_t explore_threads[EXPLORE_DEPTH_MAX];
-static uint32_t explore_logs[EXPLORE_DEPTH_MAX];
-/* The last node before which nothing had stopped a thread: a detector might have. */
-static uint32_t explore_calm;
+/* Where the log of each step begins. */
+static struct trail_mark explore_logs[EXPLORE_DEPTH_MAX];
 
 void explore_begin(const struct cr_explore *how)
 {
@@ -50,17 +46,21 @@ void explore_begin(const struct cr_explore *how)
 	places_reset(false);
 }
 
-/* What the words that threads wait for contain: locks and counts, which are small. */
+/*
+ * What the words that threads wait for contain: locks and counts, which are small.
+ * What memory that is not in use contains is left over from another execution.
+ */
 static void explore_look(struct explore_node *node)
 {
 	unsigned int i;
 
 	for (i = 0; i < explore_tree.waitables; i++) {
+		size_t offset = (size_t)explore_tree.waitable_offset[i] * MEMORY_GRAIN;
 		int word;
 
-		memcpy(&word, __start_cr_kdata +
-		       (size_t)explore_tree.waitable_offset[i] * MEMORY_GRAIN, sizeof(word));
-		node->words[i] = (int16_t)word;
+		memcpy(&word, __start_cr_kdata + offset, sizeof(word));
+		node->words[i] = memory_state[offset / MEMORY_UNIT] == MEMORY_USABLE ?
+				 (int16_t)word : 0;
 	}
 }
 
@@ -73,8 +73,10 @@ static unsigned int explore_waitable(uint32_t offset)
 	for (i = 0; i < explore_tree.waitables; i++)
 		if (explore_tree.waitable_offset[i] == place)
 			return i;
-	if (i == EXPLORE_WAITABLES_MAX)
-		engine_stop(VERDICT_OVERFLOW);
+	if (i == EXPLORE_WAITABLES_MAX) {
+		engine_note(VERDICT_OVERFLOW);
+		return 0;
+	}
 	explore_tree.waitable_offset[i] = place;
 	explore_tree.waitables++;
 	explore_tree.learned = 1;
@@ -94,28 +96,33 @@ static enum policy_wait explore_wait(unsigned int thread, unsigned int *waitable
 	return pending->wait;
 }
 
+/* Steps that are repeated leave their footprints here, since they are known. */
+static struct footprint explore_nothing;
+
 /* The step at the deepest node is over: who sleeps at the next one? */
 static void explore_finish(void)
 {
-	unsigned int depth = explore_tree.depth - 1;
+	unsigned int depth = explore_tree.depth - 1, sleeping;
 	struct explore_node *node = &explore_tree.nodes[depth];
 	struct explore_node *next = node + 1;
-	unsigned int sleeping = (node->sleep | node->done) & ~(1u << node->thread);
 
-	if (!places_step.collects)
+	if (places_step.did == &explore_nothing)
 		return;
-	places_step.collects = false;
-	node->did = places_step.did;
-	memset(&places_step.did, 0, sizeof(places_step.did));
+	places_step.did = &explore_nothing;
+	node->sum = footprint_sum(&node->did);
 	if (depth + 1 == EXPLORE_DEPTH_MAX)
 		return;
+	sleeping = (node->sleep | node->done) & ~(1u << node->thread);
 	next->sleep = 0;
+	node->woken = 0;
 	for (; sleeping; sleeping &= sleeping - 1) {
 		unsigned int q = (unsigned int)__builtin_ctz(sleeping);
 		unsigned int from = node->done >> q & 1 ? depth : node->sleep_from[q];
 
-		if (footprint_conflict(&explore_tree.nodes[from].child[q], &node->did))
+		if (footprint_conflict(&explore_tree.nodes[from].child[q], &node->did)) {
+			node->woken |= (uint8_t)(node->sleep & 1u << q);
 			continue;
+		}
 		next->sleep |= (uint8_t)(1u << q);
 		next->sleep_from[q] = (uint16_t)from;
 	}
@@ -142,6 +149,23 @@ static bool explore_is_mine(void)
 	return path % explore_tree.how.parts == explore_tree.how.part;
 }
 
+/*
+ * Which of them goes on where none was explored: what is found does not depend on it,
+ * but with one order everywhere fewer executions are given up.
+ */
+static unsigned int explore_pick(unsigned int candidates)
+{
+	uint64_t left;
+
+	if (!explore_tree.how.order)
+		return 31 - (unsigned int)__builtin_clz(candidates);
+	left = random_spread(random_spread(explore_tree.how.order) + explore_tree.depth) %
+	       policy_count(candidates);
+	for (; left; left--)
+		candidates &= candidates - 1;
+	return (unsigned int)__builtin_ctz(candidates);
+}
+
 /* A node that is met for the first time: which thread goes on, or nobody. */
 static unsigned int explore_fresh(struct explore_node *node)
 {
@@ -159,8 +183,7 @@ static unsigned int explore_fresh(struct explore_node *node)
 		explore_tree.ended = EXPLORE_BLOCKED;
 	if (explore_tree.ended == EXPLORE_CUT || explore_tree.ended == EXPLORE_BLOCKED)
 		return POLICY_NOBODY;
-	node->thread = candidates >> node->before & 1 ? node->before :
-		       (uint8_t)__builtin_ctz(candidates);
+	node->thread = (uint8_t)explore_pick(candidates);
 	if (explore_tree.how.algorithm == CR_EXPLORE_DFS ||
 	    (explore_tree.how.parts > 1 && explore_tree.depth < explore_tree.how.split))
 		node->wanted = (uint8_t)candidates;
@@ -173,12 +196,12 @@ static void explore_start(uint64_t seed, uint64_t schedule)
 {
 	(void)seed;
 	(void)schedule;
-	policy_rest = 0;
-	memset(policy_pending, 0, sizeof(policy_pending));
-	if (!trail.kept)
+	if (!trail.kept) {
+		memset(policy_pending, 0, sizeof(policy_pending));
 		memset(&places_step, 0, sizeof(places_step));
-	explore_calm = trail.kept;
-	explore_tree.depth = 0;
+		places_step.did = &explore_nothing;
+	}
+	explore_tree.depth = trail.kept;
 	explore_tree.ended = EXPLORE_COMPLETE;
 	explore_tree.learned = 0;
 	explore_tree.nodes[0].sleep = 0;
@@ -205,28 +228,9 @@ static struct explore_node *explore_arrive(unsigned int enabled, unsigned int cu
 		memcpy(node->taken, above->taken, sizeof(node->taken));
 		node->taken[above->thread]++;
 	}
-	node->held = (uint8_t)turns_held(node, enabled);
+	node->held = explore_tree.turns ? (uint8_t)turns_held(node, enabled) : 0;
 	node->enabled = (uint8_t)(enabled & ~(unsigned int)node->held);
-	places_step.collects = explore_tree.depth >= explore_tree.fresh;
 	return node;
-}
-
-/*
- * A step that is kept: nobody looks on, and the running thread is not asked
- * again before somebody else's turn, or the branch, comes.
- */
-static unsigned int explore_again(unsigned int enabled, unsigned int current, uint32_t step)
-{
-	const struct explore_node *node = &explore_tree.nodes[step];
-	uint32_t next = step + 1;
-
-	assert((node->enabled | node->held) == (int)enabled && node->before == current);
-	engine.observes = false;
-	while (next < trail.kept && explore_threads[next] == node->thread)
-		next++;
-	policy_rest = next;
-	explore_tree.depth = next;
-	return node->thread;
 }
 
 static unsigned int explore_choose(unsigned int enabled, unsigned int current, uint32_t step)
@@ -234,27 +238,21 @@ static unsigned int explore_choose(unsigned int enabled, unsigned int current, u
 	struct explore_node *node;
 	unsigned int waitable;
 
-	if (step < trail.kept)
-		return explore_again(enabled, current, step);
-	engine.observes = true;
 	assert(explore_tree.depth == step);
-	if (explore_tree.depth)
-		explore_finish();
-	explore_logs[step] = trail.used;
-	if (engine.verdict == VERDICT_OK)
-		explore_calm = step;
+	explore_finish();
+	explore_logs[step] = trail.next;
 	if (current != POLICY_NOBODY && places.sections && places_step.section[current]) {
 		/* A decision inside of a section: it is not one step in this scenario. */
 		explore_tree.how.sections = 0;
 		explore_tree.ended = EXPLORE_ANEW;
 		return POLICY_NOBODY;
 	}
-	if (explore_tree.depth == EXPLORE_DEPTH_MAX - 1)
-		engine_stop(VERDICT_STEP_LIMIT);
+	if (explore_tree.depth == EXPLORE_DEPTH_MAX - 1) {
+		engine_note(VERDICT_STEP_LIMIT);
+		return POLICY_NOBODY;
+	}
 	node = explore_arrive(enabled, current);
 	if (explore_tree.depth >= explore_tree.fixed && explore_fresh(node) == POLICY_NOBODY) {
-		/* No step is taken here: what the last one did is finished. */
-		places_step.collects = false;
 		return POLICY_NOBODY;
 	}
 	if (explore_tree.depth >= explore_tree.fresh || explore_tree.looks) {
@@ -262,15 +260,20 @@ static unsigned int explore_choose(unsigned int enabled, unsigned int current, u
 		node->waitable = (uint8_t)waitable;
 		explore_look(node);
 	}
-	explore_threads[step] = node->thread;
+	if (explore_tree.depth >= explore_tree.fresh) {
+		memset(&node->did, 0, sizeof(node->did));
+		places_step.did = &node->did;
+	}
 	explore_tree.depth++;
+	places_stretch++;
+	if (engine.reduced)
+		unordered_step(node->thread);
 	return node->thread;
 }
 
 const struct policy policy_explore = {
 	.name = "explore",
-	.every = true,
-	.rests = true,
+	.walks = true,
 	.begin = explore_start,
 	.choose = explore_choose,
 };
@@ -298,7 +301,8 @@ enum explore_end explore_end(void)
 	if (explore_tree.ended == EXPLORE_COMPLETE && turns_wanted() &&
 	    (turns_choose() || explore_tree.how.parts > 1))
 		explore_tree.ended = EXPLORE_TURNS;
-	if (explore_tree.learned && explore_tree.ended != EXPLORE_ANEW)
+	if ((explore_tree.learned || unordered_met.late) && explore_tree.ended != EXPLORE_ANEW &&
+	    explore_tree.ended != EXPLORE_TURNS)
 		explore_tree.ended = EXPLORE_REPEAT;
 	explore_tree.looks = explore_tree.ended == EXPLORE_REPEAT;
 	if (explore_tree.ended <= EXPLORE_CUT && explore_tree.how.algorithm != CR_EXPLORE_DFS)
@@ -348,7 +352,7 @@ static bool explore_turn(struct explore_node *node)
 
 bool explore_next(void)
 {
-	unsigned int depth = explore_tree.depth, kept;
+	unsigned int depth = explore_tree.depth;
 
 	trail.kept = 0;
 	if (explore_tree.ended == EXPLORE_REPEAT)
@@ -364,8 +368,7 @@ bool explore_next(void)
 			continue;
 		explore_tree.fixed = depth + 1;
 		explore_tree.fresh = depth;
-		kept = depth < explore_calm ? depth : explore_calm;
-		trail_back(explore_logs[kept], kept);
+		trail_back(explore_logs[depth], depth, explore_tree.nodes[depth].before);
 		return true;
 	}
 	return false;

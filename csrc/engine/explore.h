@@ -39,6 +39,7 @@ struct explore_node {
 	/* What order.c asks of every step, in two lines of the cache. */
 	struct footprint did __attribute__((aligned(64)));	/* by the step */
 	uint16_t clock[CR_THREADS_MAX];	/* of each thread, steps it happens after, or is */
+	struct footprint_sum sum;	/* of that */
 	uint64_t order;			/* hash of the clocks of all steps up to this one */
 	uint8_t thread;
 	uint8_t before;			/* who ran before it, POLICY_NOBODY at the root */
@@ -48,6 +49,7 @@ struct explore_node {
 	uint8_t enabled;		/* without those that are held */
 	uint8_t held;			/* could go on, and it is not their turn: see turns.h */
 	uint8_t sleep;			/* explored before, and nothing since then minds */
+	uint8_t woken;			/* of those whom the step minds */
 	uint8_t done;			/* explored from here */
 	uint8_t wanted;			/* to be explored from here */
 	uint8_t assumed;		/* see order.c */
@@ -69,6 +71,7 @@ struct explore_tree {
 	uint8_t learned;		/* a new waitable was met */
 	uint8_t looks;			/* it is watched in steps that were seen before, too */
 	uint8_t turns_known;
+	uint8_t turns;			/* there are any */
 	uint8_t left_waiting;		/* threads that wait at the end of the execution */
 	uint8_t waits[CR_THREADS_MAX];	/* enum policy_wait of those */
 	uint8_t waits_for[CR_THREADS_MAX];

@@ -7,15 +7,19 @@
  * waits for something that is not ready. The policy is asked only when more
  * than one thread is enabled, unless it wants to see every point. A run that is
  * stopped leaves its fibers where they are; the next run prepares their stacks
- * anew.
+ * anew, unless it goes on from one of the last one's points.
+ *
+ * A thread that may not go on hands over to the next one. Only where a policy
+ * walks are the choices made on the stack that fiber_run() was called from:
+ * between two steps all fibers are at rest then, so that one step can be taken
+ * back as any other.
  */
 #include "core.h"
 
-#include "memory.h"
-
-#include "switch.h"
-
 #include "fiber_asan.h"
+#include "memory.h"
+#include "switch.h"
+#include "trail.h"
 
 struct fiber {
 	struct switch_context context;
@@ -26,13 +30,18 @@ struct fiber {
 static struct fiber fiber_table[CR_THREADS_MAX];
 static struct switch_context fiber_main;
 static void (*fiber_body)(unsigned int thread);
-static unsigned int fiber_alive;
-static unsigned int fiber_waiting;
+static bool fiber_left_for_good;
+
+/* Sets of threads. */
+static struct fiber_sets {
+	unsigned int alive;
+	unsigned int waiting;
+} fiber_sets;
 
 static unsigned int fiber_enabled(void)
 {
-	unsigned int enabled = fiber_alive;
-	unsigned int waiting = fiber_waiting;
+	unsigned int enabled = fiber_sets.alive;
+	unsigned int waiting = fiber_sets.waiting;
 
 	while (waiting) {
 		unsigned int i = (unsigned int)__builtin_ctz(waiting);
@@ -49,17 +58,22 @@ static _Noreturn void fiber_leave(void)
 {
 	struct switch_context nowhere;
 
+	fiber_left_for_good = true;
 	fiber_asan_leave(engine.current, NULL);
 	switch_to(&nowhere, &fiber_main);
 	__builtin_unreachable();
 }
 
-/* Writes the choice to the tape of a run that is recorded. */
+/* Writes the choice to the tape of a run that is recorded; false: that is full. */
+static bool fiber_write(unsigned int enabled, unsigned int from, unsigned int to)
+{
+	return !engine.recording || !(enabled & (enabled - 1)) ||
+	       tape_write(policy_answer(enabled, from, to));
+}
+
 static void fiber_record(unsigned int enabled, unsigned int from, unsigned int to)
 {
-	if (!engine.recording || !(enabled & (enabled - 1)))
-		return;
-	if (!tape_write(policy_answer(enabled, from, to)))
+	if (!fiber_write(enabled, from, to))
 		engine_stop(VERDICT_OVERFLOW);
 }
 
@@ -75,7 +89,7 @@ static unsigned int fiber_ask(unsigned int enabled, unsigned int from)
 	return engine.policy->choose(enabled, from, engine.steps);
 }
 
-static void fiber_switch(unsigned int from, unsigned int to)
+static inline __attribute__((always_inline)) void fiber_switch(unsigned int from, unsigned int to)
 {
 	engine.current = (uint8_t)to;
 	fiber_asan_leave(from, engine_stacks[to]);
@@ -83,21 +97,32 @@ static void fiber_switch(unsigned int from, unsigned int to)
 	fiber_asan_enter(from);
 }
 
+/* To where the next step is chosen, until that is the running thread's. */
+static inline __attribute__((always_inline)) void fiber_rest(void)
+{
+	unsigned int self = engine.current;
+
+	fiber_asan_leave(self, NULL);
+	switch_to(&fiber_table[self].context, &fiber_main);
+	fiber_asan_enter(self);
+}
+
 /* One decision point of the running thread, which may be alone, waiting or at its end. */
 static void fiber_decide(void)
 {
-	unsigned int enabled = fiber_waiting ? fiber_enabled() : fiber_alive;
-	unsigned int from = engine.current;
-	unsigned int to;
+	unsigned int enabled, from = engine.current, to;
 
+	if (engine.policy->walks) {
+		fiber_rest();
+		return;
+	}
+	enabled = fiber_sets.waiting ? fiber_enabled() : fiber_sets.alive;
 	if (engine.steps > engine.steps_max)
 		engine_stop(VERDICT_STEP_LIMIT);
 	engine.enabled = enabled;
 	if (!enabled)
 		engine_stop(VERDICT_DEADLOCK);
 	to = fiber_ask(enabled, from);
-	if (to == POLICY_NOBODY)
-		fiber_leave();
 	engine_attend();
 	fiber_record(enabled, from, to);
 	if (to != from)
@@ -112,7 +137,7 @@ void fiber_attend(uint32_t offset, bool writes)
 
 void fiber_pass(void)
 {
-	unsigned int enabled = fiber_waiting ? fiber_enabled() : fiber_alive;
+	unsigned int enabled = fiber_sets.waiting ? fiber_enabled() : fiber_sets.alive;
 
 	fiber_record(enabled, engine.current, engine.current);
 }
@@ -127,14 +152,16 @@ void fiber_wait(bool (*ready)(const void *object), void (*take)(void *object), v
 		take(object);
 		return;
 	}
+	trail_save(&self->ready, sizeof(self->ready) + sizeof(self->object));
 	self->ready = ready;
 	self->object = object;
-	fiber_waiting |= bit;
+	fiber_sets.waiting |= bit;
 	policy_pending[engine.current] = (struct policy_pending){
 		(uint32_t)memory_offset(object), true, wait
 	};
 	fiber_decide();
-	fiber_waiting &= ~bit;
+	fiber_sets.waiting &= ~bit;
+	trail_save_range(object, sizeof(int));
 	take(object);
 }
 
@@ -142,8 +169,8 @@ _Noreturn void fiber_stop(enum verdict verdict)
 {
 	if (engine_is_over(verdict))
 		fiber_leave();
-	fiber_alive &= ~(1u << engine.current);
-	if (!fiber_alive)
+	fiber_sets.alive &= ~(1u << engine.current);
+	if (!fiber_sets.alive)
 		fiber_leave();
 	/* An oops kills its thread; the others go on, whatever it held. */
 	engine.steps++;
@@ -153,7 +180,7 @@ _Noreturn void fiber_stop(enum verdict verdict)
 
 unsigned int fiber_left(void)
 {
-	return fiber_alive & ~fiber_enabled();
+	return fiber_sets.alive & ~fiber_enabled();
 }
 
 static void fiber_entry(void)
@@ -162,39 +189,103 @@ static void fiber_entry(void)
 
 	fiber_asan_enter(self);
 	fiber_body(self);
-	fiber_alive &= ~(1u << self);
-	if (fiber_alive) {
+	fiber_sets.alive &= ~(1u << self);
+	if (fiber_sets.alive) {
 		engine.steps++;
 		fiber_decide();
 	}
 	fiber_leave();
 }
 
-/* Who starts is a choice as well, at a point where nobody runs. */
-static unsigned int fiber_first(void)
+static inline __attribute__((always_inline)) void fiber_go_on(unsigned int thread)
 {
-	unsigned int first = fiber_ask(fiber_alive, POLICY_NOBODY);
+	engine.current = (uint8_t)thread;
+	fiber_asan_leave(FIBER_ASAN_MAIN, engine_stacks[thread]);
+	switch_to(&fiber_main, &fiber_table[thread].context);
+	fiber_asan_enter(FIBER_ASAN_MAIN);
+}
 
+/*
+ * What a step changes of the thread that takes it. Without its stack,
+ * or with what AddressSanitizer knows of it, nothing can be taken back.
+ */
+static void fiber_save(unsigned int thread)
+{
+	char *stack = switch_stack(&fiber_table[thread].context);
+
+	trail_save(&fiber_sets, sizeof(fiber_sets));
+	trail_save(&fiber_table[thread].context, sizeof(fiber_table[0].context));
+	trail_save(&policy_pending[thread], sizeof(policy_pending[0]));
+	if (FIBER_ASAN || !stack)
+		trail.torn = true;
+	else
+		trail_save_block(stack, (size_t)(engine_stacks[thread + 1] - stack));
+}
+
+/* The choice of the next step, or POLICY_NOBODY if there is none. */
+static unsigned int fiber_next(unsigned int from)
+{
+	unsigned int to;
+
+	engine.enabled = fiber_enabled();
+	if (engine.steps > engine.steps_max || !engine.enabled) {
+		engine_note(engine.enabled ? VERDICT_STEP_LIMIT : VERDICT_DEADLOCK);
+		return POLICY_NOBODY;
+	}
+	engine.choices++;
+	to = engine.policy->choose(engine.enabled, from, engine.steps);
+	if (to != POLICY_NOBODY && !fiber_write(engine.enabled, from, to)) {
+		engine_note(VERDICT_OVERFLOW);
+		return POLICY_NOBODY;
+	}
+	return to;
+}
+
+static void fiber_walk(unsigned int from)
+{
+	unsigned int to;
+
+	while (!fiber_left_for_good && (to = fiber_next(from)) != POLICY_NOBODY) {
+		fiber_save(to);
+		fiber_go_on(to);
+		from = to;
+	}
+}
+
+static void fiber_prepare(unsigned int threads)
+{
+	unsigned int i;
+
+	fiber_sets.alive = (1u << threads) - 1;
+	fiber_sets.waiting = 0;
+	for (i = 0; i < threads; i++)
+		switch_prepare(&fiber_table[i].context, engine_stacks[i],
+			       ENGINE_STACK_BYTES, fiber_entry);
+}
+
+/* Who starts is a choice as well, at a point where nobody runs. */
+static void fiber_start(void)
+{
+	unsigned int first = fiber_ask(fiber_sets.alive, POLICY_NOBODY);
+
+	engine.enabled = fiber_sets.alive;
 	engine_attend();
-	fiber_record(fiber_alive, POLICY_NOBODY, first);
-	return first;
+	if (!fiber_write(fiber_sets.alive, POLICY_NOBODY, first))
+		engine_note(VERDICT_OVERFLOW);
+	else
+		fiber_go_on(first);
 }
 
 void fiber_run(unsigned int threads, void (*body)(unsigned int thread))
 {
-	unsigned int i;
-
 	fiber_asan_reset();
 	fiber_body = body;
-	fiber_alive = (1u << threads) - 1;
-	fiber_waiting = 0;
-	for (i = 0; i < threads; i++)
-		switch_prepare(&fiber_table[i].context, engine_stacks[i],
-			       ENGINE_STACK_BYTES, fiber_entry);
-	engine.enabled = fiber_alive;
-	engine.current = (uint8_t)fiber_first();
-	fiber_asan_leave(FIBER_ASAN_MAIN, engine_stacks[engine.current]);
-	switch_to(&fiber_main, &fiber_table[engine.current].context);
-	fiber_asan_enter(FIBER_ASAN_MAIN);
+	fiber_left_for_good = false;
+	if (!trail.kept)
+		fiber_prepare(threads);
+	if (engine.policy->walks)
+		fiber_walk(trail.kept ? trail.current : POLICY_NOBODY);
+	else
+		fiber_start();
 	fiber_asan_end();
 }

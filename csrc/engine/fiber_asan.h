@@ -27,7 +27,7 @@
 #endif
 #endif
 
-#ifdef FIBER_ASAN
+#if defined(FIBER_ASAN)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 
@@ -82,6 +82,8 @@ __attribute__((noinline, no_sanitize_address)) static void fiber_asan_end(void)
 }
 
 #else
+
+#define FIBER_ASAN	0
 
 static inline void fiber_asan_reset(void)
 {

@@ -12,7 +12,9 @@
 
 #define FOOTPRINT_PLACES	256
 #define FOOTPRINT_WORDS		(FOOTPRINT_PLACES / 64)
-#define FOOTPRINT_LANES		2	/* words that are compared at once */
+
+/* So many words are in use: numbers are given one after the other. */
+extern uint32_t footprint_words;
 
 struct footprint {
 	uint64_t reads[FOOTPRINT_WORDS];
@@ -36,11 +38,34 @@ static inline bool footprint_has(const struct footprint *footprint, unsigned int
 	return set >> place % 64 & 1;
 }
 
+/* A footprint in 64 places: if two of these do not conflict, nor do what they are of. */
+struct footprint_sum {
+	uint64_t all;
+	uint64_t writes;
+};
+
+static inline struct footprint_sum footprint_sum(const struct footprint *footprint)
+{
+	struct footprint_sum sum = { 0, 0 };
+	unsigned int i;
+
+	for (i = 0; i < footprint_words; i++) {
+		sum.all |= footprint->reads[i] | footprint->writes[i];
+		sum.writes |= footprint->writes[i];
+	}
+	return sum;
+}
+
+static inline bool footprint_sums_conflict(struct footprint_sum a, struct footprint_sum b)
+{
+	return (a.writes & b.all) | (a.all & b.writes);
+}
+
 static inline void footprint_unite(struct footprint *into, const struct footprint *from)
 {
 	unsigned int i;
 
-	for (i = 0; i < FOOTPRINT_WORDS; i++) {
+	for (i = 0; i < footprint_words; i++) {
 		into->reads[i] |= from->reads[i];
 		into->writes[i] |= from->writes[i];
 	}
@@ -48,18 +73,13 @@ static inline void footprint_unite(struct footprint *into, const struct footprin
 
 static inline bool footprint_conflict(const struct footprint *a, const struct footprint *b)
 {
-	uint64_t both __attribute__((vector_size(8 * FOOTPRINT_LANES))) = { 0 };
-	__typeof__(both) a_reads, a_writes, b_reads, b_writes;
+	uint64_t both = 0;
 	unsigned int i;
 
-	for (i = 0; i < FOOTPRINT_WORDS; i += FOOTPRINT_LANES) {
-		memcpy(&a_reads, &a->reads[i], sizeof(both));
-		memcpy(&a_writes, &a->writes[i], sizeof(both));
-		memcpy(&b_reads, &b->reads[i], sizeof(both));
-		memcpy(&b_writes, &b->writes[i], sizeof(both));
-		both |= (a_writes & (b_writes | b_reads)) | (a_reads & b_writes);
-	}
-	return both[0] | both[1];
+	for (i = 0; i < footprint_words; i++)
+		both |= (a->writes[i] & (b->writes[i] | b->reads[i])) |
+			(a->reads[i] & b->writes[i]);
+	return both;
 }
 
 #endif

@@ -36,10 +36,9 @@ static void lock_take_shared(void *object)
 	((struct lock *)object)->state++;
 }
 
-/* Who holds what is known in the fiber engine only. */
 static bool lock_is_watched(void)
 {
-	return engine.active && engine.observes && engine.kind == CR_ENGINE_FIBER;
+	return engine.active && engine.detects;
 }
 
 void lock_acquire(struct lock *lock, enum lock_mode mode)

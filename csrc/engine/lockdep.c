@@ -69,7 +69,7 @@ static unsigned int lockdep_find(uintptr_t offset)
 
 void lockdep_sleeps(void)
 {
-	if (engine.detects && lockdep.held[engine.current] & lockdep.spinning)
+	if (lockdep.held[engine.current] & lockdep.spinning)
 		engine_broken(VERDICT_SLEEP_IN_ATOMIC);
 }
 
@@ -77,7 +77,7 @@ void lockdep_wants(uintptr_t offset, enum lock_mode mode)
 {
 	unsigned int number = lockdep_find(offset);
 
-	if (!engine.detects || number == LOCKDEP_UNKNOWN)
+	if (number == LOCKDEP_UNKNOWN)
 		return;
 	if (lockdep.held[engine.current] & lockdep_bit(number))
 		engine_broken(VERDICT_RECURSIVE_LOCK);
@@ -119,9 +119,9 @@ void lockdep_takes(uintptr_t offset, enum lock_mode mode, enum lockdep_way way)
 
 	if (number == LOCKDEP_UNKNOWN)
 		return;
-	if (engine.detects && *held & lockdep_bit(number))
+	if (*held & lockdep_bit(number))
 		engine_broken(VERDICT_RECURSIVE_LOCK);
-	if (way == LOCKDEP_WAITED && engine.detects)
+	if (way == LOCKDEP_WAITED)
 		for (before = *held; before; before &= before - 1)
 			if (!lockdep_order((unsigned int)__builtin_ctzll(before), number))
 				engine_broken(VERDICT_LOCK_ORDER);
@@ -141,7 +141,7 @@ void lockdep_leaves(uintptr_t offset)
 
 	if (number == LOCKDEP_UNKNOWN)
 		return;
-	if (engine.detects && !(lockdep.held[engine.current] & lockdep_bit(number)))
+	if (!(lockdep.held[engine.current] & lockdep_bit(number)))
 		engine_broken(VERDICT_LOCK_MISUSE);
 	lockdep_save(engine.current);
 	lockdep.held[engine.current] &= ~lockdep_bit(number);
@@ -150,7 +150,7 @@ void lockdep_leaves(uintptr_t offset)
 
 void lockdep_ends(void)
 {
-	if (engine.detects && lockdep.held[engine.current])
+	if (lockdep.held[engine.current])
 		engine_broken(VERDICT_LOCK_MISUSE);
 }
 

@@ -7,8 +7,7 @@
  * A lock is an instance: the word at an offset, during one life of the object
  * that it is part of. At most LOCKDEP_LOCKS of them are known per run; more are
  * not judged, and count as held by everybody, so that none is accused wrongly.
- * Who holds what is kept in every run that is observed, verdicts are for runs
- * that detect. Only for the fiber engine.
+ * Only for runs that detect, which are the fiber engine's.
  */
 #ifndef ENGINE_LOCKDEP_H
 #define ENGINE_LOCKDEP_H

@@ -9,11 +9,13 @@
 #include <string.h>
 
 #include "core.h"
+#include "trail.h"
 #include "watch.h"
 
 #define MEMORY_RANGES_MAX	64
 
 uint8_t memory_state[MEMORY_MAX / MEMORY_UNIT];
+uint64_t memory_strides[MEMORY_STRIDES / 64];
 uint8_t memory_object[MEMORY_MAX / MEMORY_UNIT];
 uint8_t memory_guard_of[MEMORY_MAX / MEMORY_GRAIN];
 uint16_t memory_guards[MEMORY_GUARDS_MAX + 1];
@@ -67,6 +69,16 @@ static void memory_find_ranges(void)
 	}
 }
 
+static void memory_note_strides(uintptr_t unit, uintptr_t end)
+{
+	for (; unit < end; unit++) {
+		uintptr_t stride = unit / MEMORY_STRIDE;
+
+		if (memory_state[unit] == MEMORY_USABLE)
+			memory_strides[stride / 64] |= (uint64_t)1 << stride % 64;
+	}
+}
+
 void memory_snapshot(void)
 {
 	assert(memory_bytes() <= MEMORY_MAX);
@@ -74,6 +86,7 @@ void memory_snapshot(void)
 	memcpy(memory_image, __start_cr_kdata, memory_bytes());
 	memcpy(memory_state_image, memory_state, sizeof(memory_state));
 	memory_find_ranges();
+	memory_note_strides(0, (memory_bytes() + MEMORY_UNIT - 1) / MEMORY_UNIT);
 }
 
 void memory_reset(void)
@@ -93,7 +106,11 @@ void memory_mark(const void *address, size_t bytes, enum memory_state state)
 
 	assert(offset % MEMORY_UNIT == 0 && bytes % MEMORY_UNIT == 0);
 	assert(offset + bytes <= memory_bytes());
+	if (engine.active)
+		trail_save_range(memory_state + offset / MEMORY_UNIT, bytes / MEMORY_UNIT);
 	memset(memory_state + offset / MEMORY_UNIT, state, bytes / MEMORY_UNIT);
+	if (state == MEMORY_USABLE)
+		memory_note_strides(offset / MEMORY_UNIT, (offset + bytes) / MEMORY_UNIT);
 }
 
 bool memory_is_usable(const void *object)
@@ -119,6 +136,8 @@ void *memory_alloc(void *table, size_t bytes, unsigned int count, uint8_t *next)
 	}
 	if (i == count)
 		engine_stop(VERDICT_OVERFLOW);
+	trail_save_range(next, CR_THREADS_MAX);
+	trail_save_range(object, bytes - MEMORY_RED_ZONE);
 	next[self] = (uint8_t)((next[self] + i + 1) % part);
 	memset(object, 0, bytes - MEMORY_RED_ZONE);
 	memory_mark(object, bytes - MEMORY_RED_ZONE, MEMORY_USABLE);

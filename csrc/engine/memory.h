@@ -10,9 +10,11 @@
 #ifndef ENGINE_MEMORY_H
 #define ENGINE_MEMORY_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define MEMORY_MAX	32768
 #define MEMORY_UNIT	16
@@ -32,6 +34,21 @@ extern char __start_cr_ktext[], __stop_cr_ktext[];
 /* The data as set-up left it: what a reset goes back to. */
 extern char memory_image[MEMORY_MAX];
 extern uint8_t memory_state[MEMORY_MAX / MEMORY_UNIT];
+
+/* Strides of so many units, as a bit each: those with a unit that was ever usable. */
+#define MEMORY_STRIDE	8
+#define MEMORY_STRIDES	(MEMORY_MAX / MEMORY_UNIT / MEMORY_STRIDE)
+extern uint64_t memory_strides[MEMORY_STRIDES / 64];
+
+/* Whether the whole stride that begins with that unit is in that state. */
+static inline bool memory_stride_is(unsigned int unit, enum memory_state state)
+{
+	uint64_t states;
+
+	static_assert(sizeof(states) == MEMORY_STRIDE, "a byte per unit");
+	memcpy(&states, memory_state + unit, sizeof(states));
+	return states == state * (~(uint64_t)0 / UINT8_MAX);
+}
 
 /*
  * Per place the lock that protects it: 0 none, MEMORY_SECTION the word of a

@@ -12,40 +12,56 @@
  * do (an initial). One that is explored, or wanted, or sleeps there, is enough.
  *
  * Waiting. A step that begins with taking a lock cannot come before the release
- * that let it in, but it could have come before the acquire: the last step at
- * which the word was still free. Whatever else took or gave the lock in between
- * is left out of the schedule, so that the wait ends at once.
+ * that let it in, but it could have come before the acquire. So together with the
+ * step that it is to come before, the acquires of all that is held without that
+ * one are left out of the schedule, and what happens after them. The most that can
+ * stay is looked for, wherever its steps stand in this execution: readers commute,
+ * so that it depends on no order among them which acquire is turned around.
  *
  * What k's thread would do in the other order is known only once it was done:
  * a compare-and-exchange that failed may succeed then, a lookup may find
  * nothing. As long as it is not, its footprint in this execution is assumed;
  * if the assumption turns out wrong, explore_turn() wants the other initials.
+ * And what two steps have in common in one order they need not have in another,
+ * when a third one has come before: see order_woken().
  *
  * Interchangeable threads take turns (turns.h). A step that had to wait for its
  * twin's happens after that, whether or not they are dependent.
  */
 #include "order.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "explore.h"
 #include "memory.h"
 #include "places.h"
 #include "random.h"
+#include "trail.h"
 #include "turns.h"
 
 struct order_later {
 	unsigned int thread;
 	unsigned int at;		/* its depth, or that of the end for one that still waits */
 	const struct footprint *did;
+	struct footprint_sum sum;	/* of that */
 	uint16_t before[CR_THREADS_MAX];	/* the clock of what comes before it anyway */
 	enum policy_wait wait;
 	unsigned int waitable;
 };
 
-/* Depths of each thread's steps so far, and how many there are. */
+/* Each thread's steps so far: at which depth, and what they did in short; how many there are. */
 static uint16_t order_steps[CR_THREADS_MAX][EXPLORE_DEPTH_MAX];
-static unsigned int order_counts[CR_THREADS_MAX];
+static struct footprint_sum order_sums[CR_THREADS_MAX][EXPLORE_DEPTH_MAX];
+static uint16_t order_counts[CR_THREADS_MAX];
+static unsigned int order_threads;		/* no other one has any */
+/* Steps that woke somebody: see order_woken(). */
+static struct order_wake {
+	uint16_t depth;
+	uint16_t thread;
+	uint16_t index;
+} order_wakes[EXPLORE_DEPTH_MAX];
+static unsigned int order_wakes_used;
 
 static const struct explore_node *order_node(unsigned int depth)
 {
@@ -82,7 +98,6 @@ struct order_schedule {
 	unsigned int initials;
 	unsigned int threads;			/* that have a step in it */
 	bool clear;				/* k's step is independent of all of it */
-	int word;				/* what `later` waits for, at the end of it */
 	struct footprint did;			/* all of it together */
 	unsigned int first[CR_THREADS_MAX];	/* index of each thread's first step */
 };
@@ -111,41 +126,70 @@ static void order_append(struct order_schedule *schedule, unsigned int depth,
 		schedule->initials |= bit;
 }
 
-static bool order_ready(int word, const struct order_later *later)
+/*
+ * Of the steps before `later` those that stay when it is moved: of each thread
+ * so many. What happens after a step that does not stay, does not either.
+ */
+struct order_cut {
+	unsigned int stay[CR_THREADS_MAX];
+};
+
+static void order_leave_out(struct order_cut *cut, unsigned int depth)
 {
-	return later->wait == POLICY_GOES_ON || word == 0 ||
-	       (later->wait == POLICY_WAITS_SHARED && word > 0);
+	unsigned int t;
+
+	for (t = 0; t < order_threads; t++)
+		while (cut->stay[t] && order_after(order_steps[t][cut->stay[t] - 1], depth))
+			cut->stay[t]--;
+}
+
+/* What the steps of that thread did to the word that `later` waits for. */
+static int order_change(unsigned int thread, unsigned int count, const struct order_later *later)
+{
+	int change = 0;
+	unsigned int n;
+
+	for (n = 0; n < count; n++) {
+		unsigned int depth = order_steps[thread][n];
+
+		change += order_node(depth + 1)->words[later->waitable] -
+			  order_node(depth)->words[later->waitable];
+	}
+	return change;
 }
 
 /*
- * What comes between `head` and `later` without happening after `head`, nor
- * (with `alone`) after anything else that touches what `later` waits for. What
- * several steps of it do to that word are readers' counts, which add up: a
- * writer's step would happen after `head`.
+ * The last step that stays and is to blame for the word not being free: the last
+ * one that touches it, of a thread that holds it. (Of a word that is waited for to
+ * be 0: of any thread.) DEPTH_MAX: there is none, or it comes before `later` anyway.
  */
-static void order_schedule(unsigned int head, const struct order_later *later, bool alone,
-			   const struct footprint *last, struct order_schedule *schedule)
+static unsigned int order_holder(const struct order_cut *cut, const struct order_later *later)
 {
-	static unsigned int heads[EXPLORE_DEPTH_MAX];
-	unsigned int used = 0, depth, h;
+	unsigned int last = EXPLORE_DEPTH_MAX, t, n;
 
-	memset(schedule, 0, sizeof(*schedule));
-	schedule->clear = true;
-	schedule->word = order_node(head)->words[later->waitable];
-	heads[used++] = head;
-	for (depth = head + 1; depth < later->at; depth++) {
-		for (h = 0; h < used && !order_after(depth, heads[h]); h++)
+	for (t = 0; t < order_threads; t++) {
+		for (n = cut->stay[t]; n && !order_touches(order_steps[t][n - 1], later); n--)
 			;
-		if (h < used)
+		if (!n || (last != EXPLORE_DEPTH_MAX && order_steps[t][n - 1] < last))
 			continue;
-		if (alone && order_touches(depth, later)) {
-			heads[used++] = depth;
-			continue;
-		}
-		schedule->word += order_node(depth + 1)->words[later->waitable] -
-				  order_node(depth)->words[later->waitable];
-		order_append(schedule, depth, last);
+		if (later->wait == POLICY_WAITS_ZERO || order_change(t, n, later))
+			last = order_steps[t][n - 1];
 	}
+	if (last != EXPLORE_DEPTH_MAX &&
+	    order_index(last) <= later->before[order_node(last)->thread])
+		return EXPLORE_DEPTH_MAX;
+	return last;
+}
+
+/* Whether the wait of `later` is over after the steps that stay. */
+static bool order_ready(const struct order_cut *cut, const struct order_later *later)
+{
+	int word = order_node(0)->words[later->waitable];
+	unsigned int t;
+
+	for (t = 0; t < order_threads; t++)
+		word += order_change(t, cut->stay[t], later);
+	return word == 0 || (later->wait == POLICY_WAITS_SHARED && word > 0);
 }
 
 /* What a thread does from that node, if it was explored, else NULL. */
@@ -166,6 +210,21 @@ static const struct footprint *order_last(unsigned int depth, const struct order
 	return known ? known : later->did;
 }
 
+/* What stays between `head`, the first step that does not, and `later`. */
+static void order_schedule(unsigned int head, const struct order_later *later,
+			   const struct order_cut *cut, struct order_schedule *schedule)
+{
+	const struct footprint *last = order_last(head, later);
+	unsigned int depth;
+
+	memset(schedule, 0, sizeof(*schedule));
+	schedule->clear = true;
+	for (depth = head + 1; depth < later->at; depth++)
+		if (cut ? order_index(depth) <= cut->stay[order_node(depth)->thread] :
+			  !order_after(depth, head))
+			order_append(schedule, depth, last);
+}
+
 static void order_assume(struct explore_node *node, unsigned int thread,
 			 const struct order_schedule *schedule)
 {
@@ -183,36 +242,40 @@ static void order_assume(struct explore_node *node, unsigned int thread,
 
 /*
  * The step before which `later` should come, given that it is dependent on
- * `head`, and the schedule that leads there. It is `head` itself, unless that
- * let `later` go on. Then it is the last step before which the wait would have
- * ended: one of that thread, together with what others did to the word and does
- * not happen after it; or one before which the word was free as it was.
- * False: the thread of `later` was not there yet.
+ * `head`, and the schedule that leads there. Most that is possible stays without
+ * `head` such that the wait ends: as long as somebody holds the word, what it was
+ * taken with goes, too. False: it is held by what comes before `later` anyway.
  */
 static bool order_turn(unsigned int *head, const struct order_later *later,
 		       struct order_schedule *schedule)
 {
-	unsigned int t = order_node(*head)->thread, i;
+	unsigned int depth = *head, t;
+	struct order_cut cut;
 
-	for (i = *head + 1; i--;) {
-		const struct explore_node *node = order_node(i);
-
-		if (i != *head && !order_touches(i, later))
-			continue;
-		if (node->thread == later->thread || order_index(i) <= later->before[node->thread])
-			return false;
-		*head = i;
-		if (node->thread == t) {
-			order_schedule(i, later, false, order_last(i, later), schedule);
-			if (order_ready(schedule->word, later))
-				return true;
-		}
-		if (order_ready(node->words[later->waitable], later)) {
-			order_schedule(i, later, true, order_last(i, later), schedule);
-			return true;
-		}
+	if (later->wait == POLICY_GOES_ON) {
+		order_schedule(depth, later, NULL, schedule);
+		return true;
 	}
-	return false;
+	for (t = 0; t < order_threads; t++)
+		cut.stay[t] = order_counts[t];
+	order_leave_out(&cut, depth);
+	while (!order_ready(&cut, later)) {
+		depth = order_holder(&cut, later);
+		if (depth == EXPLORE_DEPTH_MAX)
+			return false;
+		order_leave_out(&cut, depth);
+		if (depth < *head)
+			*head = depth;
+	}
+	order_schedule(*head, later, &cut, schedule);
+	return true;
+}
+
+/* All that could be wanted from there is, and what the thread does there is known. */
+static bool order_is_covered(const struct explore_node *node, unsigned int thread)
+{
+	return !(node->enabled & ~(node->wanted | node->sleep | node->done)) &&
+	       (node->done | node->sleep) >> thread & 1;
 }
 
 /* Makes sure that something is explored from before `head` in which `later` comes first. */
@@ -223,6 +286,9 @@ static void order_reverse(unsigned int head, const struct order_later *later)
 	struct order_schedule schedule;
 	unsigned int bit = 1u << later->thread, covered;
 
+	node = &explore_tree.nodes[head];
+	if (later->wait == POLICY_GOES_ON && order_is_covered(node, later->thread))
+		return;
 	if (!order_turn(&head, later, &schedule))
 		return;
 	node = &explore_tree.nodes[head];
@@ -250,14 +316,21 @@ static void order_reverse(unsigned int head, const struct order_later *later)
  */
 static unsigned int order_find(const struct order_later *later, unsigned int found[CR_THREADS_MAX])
 {
-	unsigned int set = 0, t, n;
+	const struct footprint_sum did = later->sum;
+	unsigned int set = 0, t;
 
-	for (t = 0; t < CR_THREADS_MAX; t++) {
+	for (t = 0; t < order_threads; t++) {
+		unsigned int n = order_counts[t], before = later->before[t];
+		const struct footprint_sum *sums = order_sums[t];
+
 		if (t == later->thread)
 			continue;
-		for (n = order_counts[t]; n > later->before[t]; n--) {
-			unsigned int depth = order_steps[t][n - 1];
+		while (n > before) {
+			unsigned int depth;
 
+			if (!footprint_sums_conflict(sums[--n], did))
+				continue;
+			depth = order_steps[t][n];
 			if (!footprint_conflict(&order_node(depth)->did, later->did))
 				continue;
 			found[t] = depth;
@@ -299,8 +372,7 @@ static void order_join(uint16_t into[CR_THREADS_MAX], const uint16_t clock[CR_TH
 	unsigned int t;
 
 	for (t = 0; t < CR_THREADS_MAX; t++)
-		if (into[t] < clock[t])
-			into[t] = clock[t];
+		into[t] = into[t] > clock[t] ? into[t] : clock[t];
 }
 
 /*
@@ -325,6 +397,80 @@ static bool order_before(unsigned int thread, uint16_t before[CR_THREADS_MAX])
 	return true;
 }
 
+static void order_keep(unsigned int depth)
+{
+	const struct explore_node *node = order_node(depth);
+	unsigned int t = node->thread;
+
+	if (node->woken)
+		order_wakes[order_wakes_used++] = (struct order_wake){
+			(uint16_t)depth, node->thread, node->clock[t]
+		};
+	order_sums[t][order_counts[t]] = node->sum;
+	order_steps[t][order_counts[t]++] = (uint16_t)depth;
+}
+
+/* The threads that can begin, from before `head`, what comes before that step, and it. */
+static unsigned int order_initials(unsigned int head, unsigned int depth)
+{
+	const uint16_t *taken = order_node(head)->taken, *clock = order_node(depth)->clock;
+	unsigned int initials = 0, t, u;
+
+	for (t = 0; t < order_threads; t++) {
+		const struct explore_node *first;
+
+		if (clock[t] <= taken[t])
+			continue;
+		first = order_node(order_steps[t][taken[t]]);
+		for (u = 0; u < order_threads && (u == t || first->clock[u] <= taken[u]); u++)
+			;
+		if (u == order_threads)
+			initials |= 1u << t;
+	}
+	return initials;
+}
+
+/* What comes before that step, and it, have to come before the thread's. */
+static void order_sleeper(unsigned int head, unsigned int thread, unsigned int depth)
+{
+	struct explore_node *wake = &explore_tree.nodes[head];
+	const struct explore_node *node = order_node(depth);
+	unsigned int initials;
+
+	if (node->clock[thread] > wake->taken[thread] ||
+	    !footprint_conflict(order_known(wake, thread), &node->did))
+		return;
+	initials = order_initials(head, depth) & wake->enabled;
+	if (!initials)
+		initials = wake->enabled;
+	if (!(initials & (wake->wanted | wake->sleep | wake->done)))
+		wake->wanted |= (uint8_t)(initials & -initials);
+}
+
+/*
+ * A thread that slept was woken by a step on which what it was to do there is
+ * dependent. That the two can come the other way round, everything else as it
+ * was, the place where it was explored has seen to. But that is so only of what
+ * it was to do there. If the step here comes first, and is dependent on that,
+ * the thread does something else, and it may still come before the step that
+ * woke it. What it does after that step is of no help, since it need not be
+ * dependent on either.
+ */
+static void order_woken(unsigned int depth)
+{
+	const struct explore_node *node = order_node(depth);
+	const struct order_wake *wake = order_wakes, *end = order_wakes + order_wakes_used;
+	unsigned int left;
+
+	for (; wake < end; wake++) {
+		if (node->clock[wake->thread] >= wake->index)
+			continue;
+		left = order_node(wake->depth)->woken & ~(1u << node->thread);
+		for (; left; left &= left - 1)
+			order_sleeper(wake->depth, (unsigned int)__builtin_ctz(left), depth);
+	}
+}
+
 static void order_step(unsigned int depth)
 {
 	struct explore_node *node = &explore_tree.nodes[depth];
@@ -333,6 +479,7 @@ static void order_step(unsigned int depth)
 		.thread = q,
 		.at = depth,
 		.did = &node->did,
+		.sum = node->sum,
 		.wait = node->wait,
 		.waitable = node->waitable,
 	};
@@ -345,8 +492,11 @@ static void order_step(unsigned int depth)
 		order_join(node->clock, order_node(found[__builtin_ctz(left)])->clock);
 	node->clock[q] = (uint16_t)(order_counts[q] + 1);
 	node->order = (depth ? order_node(depth - 1)->order : 0) + order_hash(node);
-	order_races(&later, set, found);
-	order_steps[q][order_counts[q]++] = (uint16_t)depth;
+	if (set)
+		order_races(&later, set, found);
+	order_keep(depth);
+	if (order_wakes_used)
+		order_woken(depth);
 }
 
 /* A thread that waits at the end would have gone on, had something else come later. */
@@ -366,20 +516,31 @@ static void order_waiting(unsigned int thread)
 	if (later.wait == POLICY_GOES_ON || !order_before(thread, later.before))
 		return;
 	footprint_add(&did, places_number(offset), later.wait == POLICY_WAITS);
+	later.sum = footprint_sum(&did);
 	order_races(&later, order_find(&later, found), found);
 }
 
 void order_execution(void)
 {
+	unsigned int everybody = (unsigned int)(order_node(0)->enabled | order_node(0)->held);
 	unsigned int depth, left;
 
+	order_threads = CR_THREADS_MAX;
+	while (order_threads && !(everybody >> (order_threads - 1)))
+		order_threads--;
+	/* Where the execution took up an earlier one, that one's steps stand. */
 	memset(order_counts, 0, sizeof(order_counts));
-	for (depth = 0; depth < explore_tree.fresh; depth++) {
-		unsigned int t = order_node(depth)->thread;
-
-		order_steps[t][order_counts[t]++] = (uint16_t)depth;
+	if (trail.kept) {
+		memcpy(order_counts, order_node(explore_tree.fresh)->taken, sizeof(order_counts));
+		while (order_wakes_used &&
+		       order_wakes[order_wakes_used - 1].depth >= explore_tree.fresh)
+			order_wakes_used--;
+	} else {
+		order_wakes_used = 0;
+		for (depth = 0; depth < explore_tree.fresh; depth++)
+			order_keep(depth);
 	}
-	for (; depth < explore_tree.depth; depth++)
+	for (depth = explore_tree.fresh; depth < explore_tree.depth; depth++)
 		order_step(depth);
 	for (left = explore_tree.left_waiting; left; left &= left - 1)
 		order_waiting((unsigned int)__builtin_ctz(left));

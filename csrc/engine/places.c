@@ -2,6 +2,7 @@
 /* Numbering, and collecting what the running step touches. */
 #include "places.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core.h"
@@ -17,21 +18,40 @@
 
 struct places places;
 struct places_step places_step;
+uint32_t places_stretch;
+uint32_t footprint_words;
+
+/* Of each line of the table the last stretch in which it was read, and written, plainly. */
+static uint32_t places_seen[PLACES_TABLE][2];
 
 /* Per place where it stands in the table; PLACES_NONE if it was not met. */
 static uint16_t places_index[PLACES_MAX];
+/* Per place its number, once it was looked up as a shared one's; else PLACES_NONE. */
+static uint16_t places_short[PLACES_MAX];
+
+static void places_count_words(void)
+{
+	unsigned int shared = places.shared < FOOTPRINT_PLACES ? places.shared : FOOTPRINT_PLACES;
+
+	footprint_words = (shared + 63) / 64;
+}
 
 void places_reset(bool keep)
 {
 	unsigned int i;
 
 	memset(places_index, 0xff, sizeof(places_index));
+	memset(places_short, 0xff, sizeof(places_short));
 	places.learned = 0;
 	if (!keep) {
 		places.used = 0;
 		places.shared = 0;
 		places.aliases = 0;
+		unordered_forget();
 	}
+	places_count_words();
+	memset(places_seen, 0, sizeof(places_seen));
+	places_stretch = 1;
 	for (i = 0; i < places.used; i++)
 		places_index[places.offset[i]] = (uint16_t)i;
 }
@@ -62,6 +82,7 @@ static __attribute__((noinline)) void places_share(unsigned int index)
 	places.number[index] = places.shared++ % FOOTPRINT_PLACES;
 	if (places.shared > FOOTPRINT_PLACES)
 		places.aliases = 1;
+	places_count_words();
 }
 
 /*
@@ -90,48 +111,38 @@ static unsigned int places_of_object(unsigned int object)
 	return MEMORY_MAX / MEMORY_GRAIN + object;
 }
 
-/* Of an exploration, the hash of the happens-before class is kept here. */
-static void places_class(unsigned int place, bool changes)
+static void places_hash(unsigned int place, bool changes)
 {
-	if (!engine.hashes)
-		return;
 	trail_save(&interleaving_thread[engine.current], sizeof(interleaving_thread[0]));
 	trail_save(&interleaving_places[place], sizeof(interleaving_places[0]));
 	interleaving_access(engine.current, (uintptr_t)place * MEMORY_GRAIN, changes);
 }
 
-/* The word of a section lock is no place. */
-static bool places_section(uintptr_t offset, enum event_kind kind)
+/* A section lock is taken, given back or asked for. */
+static void places_section(uintptr_t offset, enum event_kind kind)
 {
 	uint16_t *held = &places_step.section[engine.current];
 
-	if (!memory_is_section(offset))
-		return false;
-	trail_save(places_step.section, sizeof(places_step.section));
-	if (kind == EVENT_LOCK)
-		*held = (uint16_t)(offset / MEMORY_GRAIN);
-	else if (kind == EVENT_UNLOCK)
-		*held = 0;
-	return places.sections;
-}
-
-/* Whether others order with that access: see unordered.h. */
-static bool places_orders(uintptr_t offset, enum event_kind kind, uint32_t pc)
-{
-	unsigned int guard = memory_guard_of[offset / MEMORY_GRAIN];
-
-	return watch_is_point(kind, pc) || (guard && guard != MEMORY_SECTION);
-}
-
-static void places_touch(unsigned int number, bool writes, bool orders, uint32_t pc)
-{
-	if (places_step.collects)
-		footprint_add(&places_step.did, number, writes);
-	if (!engine.reduced)
+	places_stretch++;
+	if (kind != EVENT_LOCK && kind != EVENT_UNLOCK)
 		return;
-	if (orders)
+	trail_save_range(held, sizeof(*held));
+	*held = kind == EVENT_LOCK ? (uint16_t)(offset / MEMORY_GRAIN) : 0;
+}
+
+/* Others order with that access: see unordered.h. */
+static inline void places_point(unsigned int number, bool writes)
+{
+	footprint_add(places_step.did, number, writes);
+	places_stretch++;
+	if (engine.reduced)
 		unordered_point(number, writes);
-	else
+}
+
+static inline void places_plain(unsigned int number, bool writes, uint32_t pc)
+{
+	footprint_add(places_step.did, number, writes);
+	if (engine.reduced)
 		unordered_plain(number, writes, pc, places_step.section[engine.current]);
 }
 
@@ -139,45 +150,117 @@ static void places_touch(unsigned int number, bool writes, bool orders, uint32_t
  * Every access to an object reads its life. Points need not be ordered with its
  * end to be points.
  */
-static void places_lives(unsigned int object, bool orders, uint32_t pc)
+static inline void places_lives(unsigned int object, bool orders, uint32_t pc)
 {
-	unsigned int number = places_shared(places_at(places_of_object(object)),
-					    engine.current, false);
+	unsigned int index = places_at(places_of_object(object)), number;
 
-	places_class(places_of_object(object), false);
+	if (places_seen[index][false] == places_stretch)
+		return;
+	number = places_shared(index, engine.current, false);
 	if (number == PLACES_PRIVATE)
 		return;
-	if (places_step.collects)
-		footprint_add(&places_step.did, number, false);
-	if (engine.reduced && !orders)
+	places_short[places_of_object(object)] = (uint16_t)number;
+	footprint_add(places_step.did, number, false);
+	if (orders)
+		return;
+	if (engine.reduced)
 		unordered_plain(number, false, pc, 0);
+	places_seen[index][false] = places_stretch;
+}
+
+/* A pointer is one place, unless somebody touches a half of it. */
+static inline void places_pair(unsigned int first, unsigned int last)
+{
+	if (places_index[last] == PLACES_NONE && last == first + 1 && first % 2 == 0)
+		places_index[last] = (uint16_t)places_at(first);
+}
+
+static __attribute__((noinline)) void places_ordering(unsigned int first, unsigned int last,
+						      bool writes)
+{
+	unsigned int object = memory_object[first * MEMORY_GRAIN / MEMORY_UNIT];
+	unsigned int before = PLACES_NONE, index;
+
+	if (object)
+		places_lives(object, true, 0);
+	places_pair(first, last);
+	for (; first <= last; first++, before = index) {
+		index = places_at(first);
+		places_short[first] = (uint16_t)places_shared(index, engine.current, true);
+		if (index != before)
+			places_point(places_short[first], writes);
+	}
+}
+
+/* The same where all numbers are known. */
+static inline bool places_ordering_short(unsigned int first, unsigned int last, bool writes)
+{
+	unsigned int object = memory_object[first * MEMORY_GRAIN / MEMORY_UNIT];
+	unsigned int number = places_short[first], life;
+
+	if (number == PLACES_NONE || number != places_short[last] || last > first + 1)
+		return false;
+	if (object) {
+		life = places_short[places_of_object(object)];
+		if (life == PLACES_NONE)
+			return false;
+		footprint_add(places_step.did, life, false);
+	}
+	places_point(number, writes);
+	return true;
+}
+
+static __attribute__((noinline)) void places_plainly(unsigned int first, unsigned int last,
+						     bool writes, uint32_t pc)
+{
+	unsigned int object = memory_object[first * MEMORY_GRAIN / MEMORY_UNIT];
+	unsigned int before = PLACES_NONE, index, number;
+
+	if (object)
+		places_lives(object, false, pc);
+	places_pair(first, last);
+	for (; first <= last; first++, before = index) {
+		index = places_at(first);
+		if (index == before)
+			continue;
+		number = places_shared(index, engine.current, false);
+		if (number != PLACES_PRIVATE)
+			places_plain(number, writes, pc);
+		places_seen[index][writes] = places_stretch;
+	}
 }
 
 void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
 {
-	unsigned int object = memory_object[offset / MEMORY_UNIT];
 	unsigned int first = (unsigned int)(offset / MEMORY_GRAIN);
 	unsigned int last = (unsigned int)((offset + bytes - 1) / MEMORY_GRAIN);
-	unsigned int index = PLACES_NONE, before, number;
-	bool orders;
+	unsigned int guard = memory_guard_of[first], index = places_index[first];
+	bool writes = trace_kind_writes(kind);
+
+	if (guard == MEMORY_SECTION) {
+		places_section(offset, kind);
+		if (places.sections)
+			return;
+	}
+	if (watch_is_point(kind, pc) || guard) {
+		if (!places_ordering_short(first, last, writes))
+			places_ordering(first, last, writes);
+	} else if (index == PLACES_NONE || places_index[last] != index ||
+		   places_seen[index][writes] != places_stretch) {
+		places_plainly(first, last, writes, pc);
+	}
+}
+
+void places_class(uintptr_t offset, enum event_kind kind)
+{
+	unsigned int object = memory_object[offset / MEMORY_UNIT];
 
 	if (!memory_is_section(offset))
-		places_class(first, trace_kind_writes(kind));
-	if (places_section(offset, kind))
+		places_hash((unsigned int)(offset / MEMORY_GRAIN), trace_kind_writes(kind));
+	else if (places.sections)
 		return;
-	orders = places_orders(offset, kind, pc);
 	if (object)
-		places_lives(object, orders, pc);
-	/* A pointer is one place, unless somebody touches a half of it. */
-	if (bytes == 8 && offset % 8 == 0 && places_index[last] == PLACES_NONE)
-		places_index[last] = (uint16_t)places_at(first);
-	for (; first <= last; first++) {
-		before = index;
-		index = places_at(first);
-		number = places_shared(index, engine.current, orders);
-		if (index != before && number != PLACES_PRIVATE)
-			places_touch(number, trace_kind_writes(kind), orders, pc);
-	}
+		places_hash(places_of_object(object), false);
 }
 
 /* What only `object` says: its life, or what all stops have in common. */
@@ -187,9 +270,10 @@ static void places_touch_life(unsigned int object, bool changes)
 					    engine.current, false);
 
 	/* An object's life is part of the class, too. */
-	places_class(places_of_object(object), changes);
+	if (engine.hashes)
+		places_hash(places_of_object(object), changes);
 	if (number != PLACES_PRIVATE)
-		places_touch(number, changes, true, 0);
+		places_point(number, changes);
 }
 
 void places_life(uintptr_t offset, bool changes)
@@ -204,13 +288,36 @@ void places_stop(void)
 }
 
 /* The same in every process: a pointer counts from the start of the kernel's code. */
-static uint64_t places_value(const char *memory)
+static inline uint64_t places_value(uint64_t word)
 {
-	uint64_t word, distance;
+	uint64_t distance = word - (uintptr_t)__start_cr_ktext;
 
-	memcpy(&word, memory, sizeof(word));
-	distance = word - (uintptr_t)__start_cr_ktext;
 	return distance + INT32_MAX <= 2 * (uint64_t)INT32_MAX ? distance : word;
+}
+
+/* What words of the kernel's data contain, if that is not what set-up left there. */
+static inline uint64_t places_words(uintptr_t at, unsigned int words)
+{
+	uint64_t now[2] = { 0 }, before[2] = { 0 }, state = 0;
+	unsigned int i;
+
+	memcpy(now, __start_cr_kdata + at, words * sizeof(now[0]));
+	memcpy(before, memory_image + at, words * sizeof(now[0]));
+	if (!((now[0] ^ before[0]) | (now[1] ^ before[1])))
+		return 0;
+	for (i = 0; i < words; i++)
+		if (now[i] != before[i])
+			state += random_spread(places_value(now[i]) ^
+					       (at + i + 1) * 0x9e3779b97f4a7c15u);
+	return state;
+}
+
+/* Whether all of a stride is in use, and as set-up left it. */
+static inline bool places_is_as_before(unsigned int unit)
+{
+	return memory_stride_is(unit, MEMORY_USABLE) &&
+	       !memcmp(__start_cr_kdata + unit * MEMORY_UNIT, memory_image + unit * MEMORY_UNIT,
+		       MEMORY_STRIDE * MEMORY_UNIT);
 }
 
 /*
@@ -219,27 +326,26 @@ static uint64_t places_value(const char *memory)
  */
 uint64_t places_state(void)
 {
-	uintptr_t units = memory_bytes() / MEMORY_UNIT, unit, word;
-	const uint64_t freed = MEMORY_FREED * (~(uint64_t)0 / UINT8_MAX);
-	uint64_t state = 0, several;
+	unsigned int units = (unsigned int)(memory_bytes() / MEMORY_UNIT), i, unit, end;
+	uint64_t state = 0;
 
-	for (unit = 0; unit < units; unit++) {
-		const char *now = __start_cr_kdata + unit * MEMORY_UNIT;
+	static_assert(MEMORY_UNIT == 2 * sizeof(uint64_t), "a unit is two words");
+	for (i = 0; i < MEMORY_STRIDES / 64; i++) {
+		uint64_t strides = memory_strides[i];
 
-		/* Strides: most objects are free, and most others are as they were. */
-		memcpy(&several, memory_state + unit, sizeof(several));
-		if (several == freed ||
-		    (!several && !memcmp(now, memory_image + unit * MEMORY_UNIT,
-					 sizeof(several) * MEMORY_UNIT))) {
-			unit += sizeof(several) - 1;
-			continue;
+		for (; strides; strides &= strides - 1) {
+			unit = (i * 64 + (unsigned int)__builtin_ctzll(strides)) * MEMORY_STRIDE;
+			end = unit + MEMORY_STRIDE < units ? unit + MEMORY_STRIDE : units;
+			if (memory_stride_is(unit, MEMORY_FREED) ||
+			    (end - unit == MEMORY_STRIDE && places_is_as_before(unit)))
+				continue;
+			for (; unit < end; unit++)
+				if (!memory_state[unit])
+					state += places_words(unit * MEMORY_UNIT, 2);
 		}
-		if (memory_state[unit] ||
-		    !memcmp(now, memory_image + unit * MEMORY_UNIT, MEMORY_UNIT))
-			continue;
-		for (word = 0; word < MEMORY_UNIT; word += sizeof(uint64_t))
-			state += random_spread((uint64_t)(unit * MEMORY_UNIT + word) << 32 ^
-					       random_spread(places_value(now + word)));
 	}
+	/* The section may end within a unit. */
+	if (memory_bytes() % MEMORY_UNIT)
+		state += places_words(units * MEMORY_UNIT, 1);
 	return state;
 }

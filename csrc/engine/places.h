@@ -40,18 +40,25 @@ void places_reset(bool keep);
 unsigned int places_number(uintptr_t offset);
 /* An access of the running step, and the begin or end of an object's life. */
 void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc);
+/* Its part in the hash of the happens-before class, which an exploration keeps by itself. */
+void places_class(uintptr_t offset, enum event_kind kind);
 void places_life(uintptr_t offset, bool changes);
 /* The running step ends its thread with a verdict: the first one to do so is the run's. */
 void places_stop(void);
 /* A hash of what the numbered places contain now. */
 uint64_t places_state(void);
 
-/* The step that is running: see places_step below. */
+/*
+ * The step that is running. Between two accesses of it that others order with
+ * nothing of other threads can come, so of a place's plain reads, and of its
+ * plain writes, one is enough.
+ */
 struct places_step {
-	struct footprint did;
-	bool collects;		/* false: it was seen before, and its footprint is known */
+	struct footprint *did;
 	uint16_t section[CR_THREADS_MAX];	/* the section lock each thread holds, or 0 */
 };
 extern struct places_step places_step;
+/* The stretch of the step up to the next such access has a number of its own. */
+extern uint32_t places_stretch;
 
 #endif

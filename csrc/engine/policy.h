@@ -24,14 +24,17 @@
 
 struct policy {
 	const char *name;
-	/* At each point, even where one thread alone is enabled, and blind to policy_rest... */
+	/* At each point, even where one thread alone is enabled, and blind to policy_rest. */
 	bool every;
-	/* ...unless this is set: no point is one before policy_rest, unless a thread waits. */
-	bool rests;
+	/* Every point is one, and between two of them all threads are at rest: see trail.h. */
+	bool walks;
 	/* It reads the profile of the scenario: see profile.h. */
 	bool profiled;
 	void (*begin)(uint64_t seed, uint64_t schedule);
-	/* One of the bit set `enabled`; `current` is not in it if it cannot go on. */
+	/*
+	 * One of the bit set `enabled`; `current` is not in it if it cannot go on. One
+	 * that walks may answer POLICY_NOBODY, which ends the run.
+	 */
 	unsigned int (*choose)(unsigned int enabled, unsigned int current, uint32_t step);
 };
 

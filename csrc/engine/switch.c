@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The context switch: one page of assembly per architecture, ucontext
+ * The context switch where it is not inline: assembly for aarch64, ucontext
  * elsewhere. It stands in a file of its own, so that no compiler believes it
  * to be a leaf and keeps file statics in registers across it.
  */
@@ -11,45 +11,15 @@
 
 #if defined(__x86_64__)
 
-/*
- * A suspended stack holds, from its pointer upwards: r15 r14 r13 r12 rbx rbp
- * and the address to return to.
- */
-__asm__(
-"	.text\n"
-"	.globl	switch_to\n"
-"	.hidden	switch_to\n"
-"	.type	switch_to, @function\n"
-"switch_to:\n"
-"	pushq	%rbp\n"
-"	pushq	%rbx\n"
-"	pushq	%r12\n"
-"	pushq	%r13\n"
-"	pushq	%r14\n"
-"	pushq	%r15\n"
-"	movq	%rsp, (%rdi)\n"
-"	movq	(%rsi), %rsp\n"
-"	popq	%r15\n"
-"	popq	%r14\n"
-"	popq	%r13\n"
-"	popq	%r12\n"
-"	popq	%rbx\n"
-"	popq	%rbp\n"
-"	ret\n"
-"	.size	switch_to, .-switch_to\n"
-);
-
 void switch_prepare(struct switch_context *context, void *stack, size_t bytes,
 		    void (*entry)(void))
 {
 	uintptr_t *top = (uintptr_t *)((uintptr_t)stack + bytes);
 
 	/* At entry() the stack pointer is 8 past a multiple of 16. */
-	top -= 1;
-	top[0] = 0;
-	top[-1] = (uintptr_t)entry;
-	memset(top - 7, 0, 6 * sizeof(*top));
-	context->sp = top - 7;
+	top[-1] = 0;
+	top[-2] = (uintptr_t)entry;
+	context->sp = top - 2;
 }
 
 #elif defined(__aarch64__)

@@ -11,6 +11,7 @@
 
 #include "core.h"
 #include "engine.h"
+#include "trail.h"
 
 struct trace_part {
 	uint32_t used;
@@ -45,6 +46,7 @@ static struct cr_event *trace_claim(void)
 		return engine.kind == CR_ENGINE_THREAD ? trace_claim_part() : NULL;
 	if (trace_used >= CR_TRACE_MAX)
 		engine_stop(VERDICT_OVERFLOW);
+	trail_save(&trace_used, sizeof(trace_used));
 	return &trace_table[trace_used++];
 }
 

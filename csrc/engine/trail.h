@@ -1,45 +1,82 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Takes back what those who look on at an execution remember of its last steps,
- * so that the next one, which begins with the same steps, need not show them
- * again: they run unobserved, and only from the branch on does anybody look.
+ * Takes an execution back to one of its decision points, so that the next one
+ * goes on from there instead of doing all its steps again.
  *
- * A log of old values. Whoever looks on saves each of its words here before it
- * changes, except words that mean nothing until they are written again. What
- * is not saved survives: what all executions together have met.
+ * A log of old values. Whatever changes in a run is saved here before it does:
+ * the kernel's data, by the instrumentation and by the steps that do without;
+ * the stack of a thread that is about to go on, and what the engine knows of it;
+ * the trace's length, backends, and what those who look on remember. Words that
+ * mean nothing until they are written again need not be saved. What is not
+ * saved survives: what all executions together have met.
+ *
+ * The log is as long as the changes of one execution, and is read backwards, so
+ * a word may stand in it many times.
  */
 #ifndef ENGINE_TRAIL_H
 #define ENGINE_TRAIL_H
 
 #include <assert.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "memory.h"
+
 #define TRAIL_WORDS	(1 << 18)
+#define TRAIL_BYTES	(1 << 20)
 
 struct trail_word {
 	void *at;
 	uint64_t was;
 };
 
+/* A place in the log: where the next word goes, and the next block. */
+struct trail_mark {
+	struct trail_word *word;
+	char *block;
+};
+
 struct trail {
+	struct trail_mark next;
+	struct trail_word *end;	/* of the room for words: none if the run is not logged */
 	bool on;
 	bool torn;		/* something is missing in it: nothing can be taken back */
-	uint32_t kept;		/* the next execution's steps that need not be shown again */
-	uint32_t used;
+	uint32_t kept;		/* the next execution's steps that need not be done again */
+	uint32_t current;	/* and who took the last of them */
 	struct trail_word words[TRAIL_WORDS];
+	/* Blocks, each with where it was and its size behind it: stacks overlap nothing else. */
+	char blocks[TRAIL_BYTES] __attribute__((aligned(64)));
 };
 
 extern struct trail trail;
 
 /*
- * A run begins, of an exploration or not. True: it takes up what the last one
- * left of the log. Else the log is empty, and of no use if this is none.
+ * A run begins, and can be taken back or not. True: it goes on from where the
+ * last one was taken back to. Else the log is empty, and of no use if it cannot.
  */
-bool trail_begin(bool explores);
-/* Takes back what was changed since `used` was that; then so many steps are kept. */
-void trail_back(uint32_t used, uint32_t kept);
+bool trail_begin(bool on);
+/* Takes back what was changed since `to` was next: so many steps are kept, the last is whose. */
+void trail_back(struct trail_mark to, uint32_t kept, unsigned int current);
+/* A block that is about to change, and overlaps nothing that is saved as words. */
+void trail_save_block(void *at, size_t bytes);
+
+static inline __attribute__((always_inline)) void trail_save_words(void *at, size_t count)
+{
+	struct trail_word *word = trail.next.word;
+	size_t i;
+
+	if (__builtin_expect((size_t)(trail.end - word) < count, 0)) {
+		trail.torn = true;
+		return;
+	}
+	trail.next.word = word + count;
+	for (i = 0; i < count; i++, word++) {
+		word->at = (char *)at + i * sizeof(word->was);
+		memcpy(&word->was, word->at, sizeof(word->was));
+	}
+}
 
 /*
  * About to change; `bytes` is a constant, and a multiple of 8: with words of one
@@ -48,25 +85,21 @@ void trail_back(uint32_t used, uint32_t kept);
 #define trail_save(at, bytes)						\
 	do {								\
 		static_assert((bytes) % 8 == 0, "whole words");		\
-		trail_save_words(at, bytes);				\
+		trail_save_words(at, (bytes) / 8);			\
 	} while (0)
 
-static inline __attribute__((always_inline)) void trail_save_words(void *at, size_t bytes)
+/* The same of any size and anywhere: of the aligned words that it touches. */
+static inline void trail_save_range(void *at, size_t bytes)
 {
-	struct trail_word *word = &trail.words[trail.used];
-	size_t i;
+	uintptr_t first = (uintptr_t)at & ~(uintptr_t)7;
 
-	if (!trail.on)
-		return;
-	if (trail.used + bytes / sizeof(word->was) > TRAIL_WORDS) {
-		trail.torn = true;
-		return;
-	}
-	trail.used += (uint32_t)(bytes / sizeof(word->was));
-	for (i = 0; i < bytes; i += sizeof(word->was), word++) {
-		word->at = (char *)at + i;
-		memcpy(&word->was, (char *)at + i, sizeof(word->was));
-	}
+	trail_save_words((void *)first, ((uintptr_t)at + bytes + 7 - first) / 8);
+}
+
+/* The same of the kernel's data, from an offset. */
+static inline void trail_save_data(uintptr_t offset, size_t bytes)
+{
+	trail_save_range(__start_cr_kdata + offset, bytes);
 }
 
 #endif

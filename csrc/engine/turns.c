@@ -73,6 +73,7 @@ bool turns_choose(void)
 	bool any = false;
 
 	explore_tree.turns_known = 1;
+	explore_tree.turns = 0;
 	memset(explore_tree.turn, 0, sizeof(explore_tree.turn));
 	for (t = 0; t < CR_THREADS_MAX; t++) {
 		unsigned int eldest = turns_eldest(t);
@@ -85,6 +86,7 @@ bool turns_choose(void)
 				explore_tree.turn[t] = (uint16_t)n;
 		any |= explore_tree.turn[t] != 0;
 	}
+	explore_tree.turns = any;
 	return any;
 }
 

@@ -12,6 +12,7 @@
 
 #include "core.h"
 #include "footprint.h"
+#include "places.h"
 #include "trail.h"
 
 /* A lane per thread; what is not there is 0. */
@@ -19,44 +20,59 @@ struct unordered_clock {
 	int16_t of __attribute__((vector_size(2 * CR_THREADS_MAX)));
 };
 
-struct unordered_points {
-	struct unordered_clock writes;		/* what ordering writes know */
-	struct unordered_clock reads;		/* what ordering reads since then know */
-	struct unordered_clock write_at;	/* the last ordering write, in its thread's lane */
-	struct unordered_clock read_at;		/* ordering reads */
+/* A plain access. */
+struct unordered_plain {
+	uint16_t section;	/* the section lock that was held */
+	uint32_t pc;
 };
 
-/* Plain reads, or plain writes; where none is known, section and pc mean nothing. */
-struct unordered_plains {
-	struct unordered_clock at;
-	uint16_t section[CR_THREADS_MAX];
-	uint32_t pc[CR_THREADS_MAX];
-};
-
+/*
+ * What a place's last accesses know, each in its thread's lane but for the first
+ * two. A place that nobody ever touched plainly needs only those: of its points
+ * none can be in no order with a plain access.
+ */
 struct unordered_place {
-	struct unordered_points points;
-	struct unordered_plains plains[2];	/* reads, writes */
-	uint64_t stamp;
+	struct unordered_clock writes;		/* ordering writes */
+	struct unordered_clock reads;		/* ordering reads since then */
+	struct unordered_clock write_at;	/* the last ordering write */
+	struct unordered_clock read_at;
+	struct unordered_clock plain_at[2];	/* plain reads, plain writes */
+	struct unordered_plain plains[2][CR_THREADS_MAX];	/* where that is not 0 */
 };
 
 struct unordered_met unordered_met;
 
 static struct unordered_place unordered_places[FOOTPRINT_PLACES];
+static bool unordered_is_plain[FOOTPRINT_PLACES];
 static struct unordered_clock unordered_threads[CR_THREADS_MAX];
-static uint64_t unordered_stamp;
 
 void unordered_reset(void)
 {
+	unsigned int used = places.shared < FOOTPRINT_PLACES ? places.shared : FOOTPRINT_PLACES;
+
 	memset(unordered_threads, 0, sizeof(unordered_threads));
-	unordered_stamp++;
+	memset(unordered_places, 0, used * sizeof(unordered_places[0]));
 	unordered_met.count = 0;
+	unordered_met.late = 0;
+}
+
+void unordered_forget(void)
+{
+	memset(unordered_places, 0, sizeof(unordered_places));
+	memset(unordered_is_plain, 0, sizeof(unordered_is_plain));
+}
+
+void unordered_step(unsigned int thread)
+{
+	trail_save(&unordered_threads[thread], sizeof(unordered_threads[0]));
 }
 
 static inline void unordered_join(struct unordered_clock *into, const struct unordered_clock *from)
 {
-	__typeof__(into->of) more = from->of > into->of;
+	unsigned int i;
 
-	into->of = (from->of & more) | (into->of & ~more);
+	for (i = 0; i < CR_THREADS_MAX; i++)
+		into->of[i] = into->of[i] > from->of[i] ? into->of[i] : from->of[i];
 }
 
 /*
@@ -82,20 +98,6 @@ static inline void unordered_set(struct unordered_clock *at, const struct unorde
 	__typeof__(at->of) lane = unordered_lane(thread).of;
 
 	at->of = (at->of & ~lane) | (from->of & lane);
-}
-
-static struct unordered_place *unordered_place(unsigned int number)
-{
-	struct unordered_place *place = &unordered_places[number];
-
-	if (place->stamp != unordered_stamp) {
-		trail_save(&place->stamp, sizeof(place->stamp));
-		memset(&place->points, 0, sizeof(place->points));
-		memset(&place->plains[0].at, 0, sizeof(place->plains[0].at));
-		memset(&place->plains[1].at, 0, sizeof(place->plains[1].at));
-		place->stamp = unordered_stamp;
-	}
-	return place;
 }
 
 static void unordered_found(uint32_t pc)
@@ -131,63 +133,89 @@ static inline unsigned int unordered_lanes(const struct unordered_clock *at,
 static bool unordered_unlike(const struct unordered_place *place, bool wrote,
 			     const struct unordered_clock *known, unsigned int section)
 {
-	const struct unordered_plains *plains = &place->plains[wrote];
-	unsigned int lanes = unordered_lanes(&plains->at, known);
+	unsigned int lanes = unordered_lanes(&place->plain_at[wrote], known);
 	bool found = false;
 
 	for (; lanes; lanes &= lanes - 1) {
-		unsigned int t = (unsigned int)__builtin_ctz(lanes);
+		const struct unordered_plain *plain = &place->plains[wrote][__builtin_ctz(lanes)];
 
-		if (section && plains->section[t] == section)
+		if (section && plain->section == section)
 			continue;
-		unordered_found(plains->pc[t]);
+		unordered_found(plain->pc);
 		found = true;
 	}
 	return found;
 }
 
+/* Where an ordering access was: of a place that is touched plainly, too. */
+static __attribute__((noinline)) void unordered_point_at(struct unordered_place *place, bool writes,
+							 const struct unordered_clock *self)
+{
+	struct unordered_clock *at = writes ? &place->write_at : &place->read_at;
+
+	trail_save(at, sizeof(*at));
+	unordered_set(at, self, engine.current);
+}
+
+static inline bool unordered_any(const struct unordered_clock *clock)
+{
+	uint64_t halves[2];
+
+	memcpy(halves, &clock->of, sizeof(halves));
+	return halves[0] | halves[1];
+}
+
 void unordered_point(unsigned int number, bool writes)
 {
-	struct unordered_place *place = unordered_place(number);
-	struct unordered_points *points = &place->points;
+	struct unordered_place *place = &unordered_places[number];
 	struct unordered_clock *self = &unordered_threads[engine.current];
+	struct unordered_clock now = *self;
 
-	trail_save(self, sizeof(*self));
-	trail_save(points, sizeof(*points));
-	unordered_join(self, &points->writes);
-	if (writes)
-		unordered_join(self, &points->reads);
-	unordered_unlike(place, true, self, 0);
-	if (writes)
-		unordered_unlike(place, false, self, 0);
-	self->of -= unordered_lane(engine.current).of;
-	if (writes) {
-		points->writes = *self;
-		memset(&points->reads, 0, sizeof(points->reads));
-		unordered_set(&points->write_at, self, engine.current);
-	} else {
-		unordered_join(&points->reads, self);
-		unordered_set(&points->read_at, self, engine.current);
+	unordered_join(&now, &place->writes);
+	if (writes && unordered_any(&place->reads)) {
+		unordered_join(&now, &place->reads);
+		trail_save(&place->reads, sizeof(place->reads));
+		memset(&place->reads, 0, sizeof(place->reads));
 	}
+	if (__builtin_expect(unordered_is_plain[number], 0)) {
+		unordered_unlike(place, true, &now, 0);
+		if (writes)
+			unordered_unlike(place, false, &now, 0);
+	}
+	now.of -= unordered_lane(engine.current).of;
+	*self = now;
+	if (writes) {
+		trail_save(&place->writes, sizeof(place->writes));
+		place->writes = now;
+	} else {
+		trail_save(&place->reads, sizeof(place->reads));
+		unordered_join(&place->reads, &now);
+	}
+	if (__builtin_expect(unordered_is_plain[number], 0))
+		unordered_point_at(place, writes, self);
 }
 
 void unordered_plain(unsigned int number, bool writes, uint32_t pc, unsigned int section)
 {
-	struct unordered_place *place = unordered_place(number);
+	struct unordered_place *place = &unordered_places[number];
 	const struct unordered_clock *self = &unordered_threads[engine.current];
-	struct unordered_plains *plains = &place->plains[writes];
+	struct unordered_plain *plain = &place->plains[writes][engine.current];
 	struct unordered_clock next = *self;
-	bool found = unordered_lanes(&place->points.write_at, self) ||
-		     (writes && unordered_lanes(&place->points.read_at, self));
+	bool found = unordered_lanes(&place->write_at, self) ||
+		     (writes && unordered_lanes(&place->read_at, self));
 
+	if (!unordered_is_plain[number]) {
+		unordered_is_plain[number] = true;
+		unordered_met.late = 1;
+	}
 	found |= unordered_unlike(place, true, self, section);
 	if (writes)
 		found |= unordered_unlike(place, false, self, section);
 	if (found)
 		unordered_found(pc);
 	next.of -= unordered_lane(engine.current).of;
-	trail_save(plains, sizeof(*plains));
-	unordered_set(&plains->at, &next, engine.current);
-	plains->section[engine.current] = (uint16_t)section;
-	plains->pc[engine.current] = pc;
+	trail_save(&place->plain_at[writes], sizeof(next));
+	trail_save(plain, sizeof(*plain));
+	unordered_set(&place->plain_at[writes], &next, engine.current);
+	*plain = (struct unordered_plain){ .section = (uint16_t)section, .pc = pc };
 }

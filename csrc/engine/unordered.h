@@ -20,11 +20,16 @@
 /* The plain accesses that were found in this run, as offsets into the kernel's text. */
 struct unordered_met {
 	uint64_t count;
+	uint64_t late;		/* 1: a place was first touched plainly, after points of it */
 	uint32_t pc[UNORDERED_MAX];
 };
 extern struct unordered_met unordered_met;
 
 void unordered_reset(void);
+/* No place was ever touched. */
+void unordered_forget(void);
+/* A thread goes on. */
+void unordered_step(unsigned int thread);
 /* An access that orders: a point, a release, a guarded field. */
 void unordered_point(unsigned int place, bool writes);
 /* One that does not; `section`: the section lock that is held, or 0. */

@@ -33,7 +33,8 @@ void watch_reset(bool again)
 		race_reset(again);
 	if (again)
 		return;
-	lockdep_reset();
+	if (engine.detects)
+		lockdep_reset();
 	race_met.judged = false;
 	if (engine.explores && engine.reduced)
 		unordered_reset();
@@ -51,11 +52,12 @@ void watch_life(uintptr_t offset, bool changes)
 		places_life(offset, changes);
 	if (!changes || engine.kind != CR_ENGINE_FIBER)
 		return;
-	if (engine.detects)
-		race_life(offset);
 	lives = &watch_lives[memory_object[offset / MEMORY_UNIT]];
 	trail_save(lives, sizeof(*lives));
 	(*lives)++;
+	if (!engine.detects)
+		return;
+	race_life(offset);
 	lockdep_forget(memory_object[offset / MEMORY_UNIT]);
 }
 
@@ -95,6 +97,8 @@ void watch_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, ui
 {
 	if (engine.count_pairs && engine.kind == CR_ENGINE_FIBER)
 		interleaving_pair(engine.current, offset, pc);
+	if (engine.hashes)
+		places_class(offset, kind);
 	if (engine.explores)
 		places_access(offset, bytes, kind, pc);
 	if (engine.trace_full)

@@ -77,14 +77,16 @@ static void filesystem_init_cleancache(struct super_block *sb, unsigned int numb
 	if (planted(PLANTED_REGISTER_MUTEX) && !remount)
 		super_mutex_touch();
 	trace_append(EVENT_INIT_CALL, super_number(sb), shared | remount << 1);
-	judged_remount(remount);
+	if (remount)
+		judged_remount(true);
 	if (shared)
 		cleancache_init_shared_fs(sb);
 	else
 		cleancache_init_fs(sb);
 	if (super_peek_pool(sb) >= 0)
 		mark(MARK_MOUNT_GAVE);
-	judged_remount(false);
+	if (remount)
+		judged_remount(false);
 	trace_append(EVENT_INIT_DONE, super_number(sb), 0);
 }
 
@@ -138,6 +140,7 @@ static void filesystem_attach(struct super_block *sb, unsigned int number, bool 
 	struct mount_entry *entry = &filesystem_mounts[number];
 
 	engine_step_begin(entry, ENGINE_PC());
+	engine_step_also(&entry->mounts, EVENT_WRITE_MARKED, ENGINE_PC());
 	entry->sb = sb;
 	entry->mounts++;
 	judged_super(open);
@@ -154,6 +157,7 @@ static struct super_block *filesystem_detach(unsigned int number)
 
 	engine_step_begin(entry, ENGINE_PC());
 	if (entry->mounts) {
+		engine_step_also(&entry->mounts, EVENT_WRITE_MARKED, ENGINE_PC());
 		entry->mounts--;
 		sb = entry->sb;
 	}

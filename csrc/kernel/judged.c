@@ -5,7 +5,7 @@
 #include "trace.h"
 
 static int judged_word;
-static bool judged_remounts[CR_THREADS_MAX];
+static int judged_remounts[CR_THREADS_MAX];
 static int judged_places[CR_FS_MAX][CR_INODES][CR_PAGES];
 
 kshim_step
@@ -31,6 +31,7 @@ void judged_super(bool open)
 kshim_step
 void judged_remount(bool begins)
 {
+	engine_step_also(&judged_remounts[engine_self()], EVENT_WRITE, ENGINE_PC());
 	judged_remounts[engine_self()] = begins;
 }
 

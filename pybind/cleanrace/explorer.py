@@ -85,6 +85,7 @@ class How(TypedDict, total=False):
     steps_max: int
     stop_on: Iterable[str]
     symmetry: bool
+    order: int
     part: int
     parts: int
     split: int
@@ -100,7 +101,8 @@ class Explorer:
     are promoted from the beginning. planted, judged, steps_max: as for run(). detect: lock rules,
     guarded fields and data races are judged as well. stop_on: verdicts after which it pauses.
     symmetry: of executions that differ only in which of several interchangeable threads is which
-    (symmetry.py), one is explored; it has no bound.
+    (symmetry.py), one is explored; it has no bound. order: another number explores in another
+    order, which must not make a difference to what is found (dpor: nor to `classes`).
     part, parts, split: this process takes part number `part` of `parts`, of the subtrees below
     depth `split`; counts of all parts add up, except that of final states. resume: what save()
     gave, of an exploration with the same arguments. ValueError names an argument that cannot be.
@@ -121,6 +123,7 @@ class Explorer:
         steps_max: int = 0,
         stop_on: Iterable[str] = (),
         symmetry: bool = False,
+        order: int = 0,
         part: int = 0,
         parts: int = 1,
         split: int = 0,
@@ -144,6 +147,7 @@ class Explorer:
                 " preemptions; leave one of the two out"
             )
         checks.instance("detect", detect, bool)
+        checks.number("order", order, 0, _OFFSET_MAX)
         checks.number("steps_max", steps_max, 0, words.STEPS_MAX)
         checks.number("parts", parts, 1, PARTS_MAX)
         checks.number("part", part, 0, parts - 1)
@@ -174,6 +178,7 @@ class Explorer:
             "parts": parts,
             "split": split,
             "stop_on": self._stop_on,
+            "order": order,
             "twin": [0 if twin is None else twin + 1 for twin in earlier],
         }
         self.target = target

@@ -117,16 +117,22 @@ def test_slices_are_one_exploration(real: Target, monkeypatch: pytest.MonkeyPatc
         assert race | {"count": 0} == again | {"count": 0}
 
 
-@pytest.mark.parametrize(("text", "verdict"), [(ABBA, "deadlock"), (FREED, "use-after-free")])
+@pytest.mark.parametrize(
+    ("text", "verdict", "preemptions"), [(ABBA, "deadlock", 1), (FREED, "use-after-free", 0)]
+)
 def test_a_violation_comes_with_its_simplest_tape(
-    case: Callable[[str], Path], capsys: pytest.CaptureFixture[str], text: str, verdict: str
+    case: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    verdict: str,
+    preemptions: int,
 ):
     path = case(text)
     status, found = explored(path)
     out = capsys.readouterr().out
     assert status == 1
     violation = found["violations"][verdict]
-    assert violation["preemptions"] == 1
+    assert violation["preemptions"] == preemptions
     assert f"{verdict}: in {violation['executions']} of" in out
     assert command_line.main(["replay", violation["replay"]]) == 1
     assert "replayed exactly" in capsys.readouterr().out
@@ -304,6 +310,7 @@ def test_a_worker_that_dies_costs_a_slice(
     case: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ):
     """Each part's second slice is killed."""
+    monkeypatch.setattr(explore, "FIRST_SECONDS", 0.02)
     path = case(LONG)
     whole = explored(path, "--jobs", "2")[1]
     give, killed = executor.Processes.give, []

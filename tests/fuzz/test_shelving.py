@@ -357,7 +357,7 @@ def check_line(text: str) -> None:
     assert text.count("\n") == 1
     assert text.endswith("\n")
     assert text[:-1].isprintable()
-    assert len(text) < 400
+    assert len(text) < 500
 
 
 def spoil_json(folder: Path) -> str:

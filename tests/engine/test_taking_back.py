@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An execution that goes on from a step of the last one is the one that begins at the start.
+
+Whatever a run changes has to be in the log of old values; what is missing there stays as the last
+execution left it. Another run in between throws the log away, so that the next execution begins
+at the start.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import micro
+import pytest
+
+from cleanrace import Scenario, Target, run
+from cleanrace.explorer import Exploration, Explorer
+
+CORPUS = Path(__file__).parents[2] / "corpus"
+EXECUTIONS_MAX = 300
+ANOTHER = micro.program("store 0", "store 0")
+
+#: What steps can leave behind: a kind each, with the planted bug that it needs.
+SCENARIOS = {
+    "shared pools, ids given back": (
+        ("fs a shared uuid 1\nfs b shared uuid 1\nthread register 0\nthread mount a; unmount a\n"
+        "thread mount b; unmount b\n"), ()),
+    "pages, limited room": (
+        ("capacity 1\nfs a local\nthread register 0; mount a; write a 0 0; writeback a 0 0; "
+        "reclaim a 0 0; read a 0 0\nthread read a 0 0; truncate a 0 0\n"), ()),
+    "ids that fail and grow": (
+        ("ids growing\ninit-fails 1\nfs a local\nfs b local\nthread register 0\nthread mount a\n"
+        "thread mount b; unmount b\n"), ()),
+    "memory that is used again": (
+        ("fs a none\nthread mount a; unmount a; mount a; unmount a; mount a; unmount a; mount a\n"
+        "thread register 0\n"), ()),
+    "remounts": (
+        "fs a local\nthread register 0\nthread mount a; remount a\nthread unmount a\n", ()),
+    "threads that end by a verdict": (
+        "fs a local\nthread register 0\nthread mount a; unmount a\nthread mount a; unmount a\n",
+        ("a", "b")),
+    "values that a planted bug keeps": (
+        "fs a local\nthread register 0\nthread register 1\nthread mount a; read a 0 0\n", ("d",)),
+}  # fmt: skip
+
+
+def counted(met: Exploration) -> dict[str, Any]:
+    """What two explorations have to agree about; a race is counted once in each execution."""
+    return {
+        name: getattr(met, name)
+        for name in ("done", "executions", "blocked", "cut", "classes", "states", "steps",
+                     "violations", "simplest", "marks", "promoted", "restarts")
+    }  # fmt: skip
+
+
+def explored(
+    target: Target, scenario: Scenario, *, interrupted: bool, **options: Any
+) -> tuple[dict[str, Any], frozenset[int]]:
+    explorer = Explorer(target, scenario, **options)
+    met = explorer.go_on(executions_max=1 if interrupted else EXECUTIONS_MAX)
+    for _ in range(EXECUTIONS_MAX - 1 if interrupted else 0):
+        if met.done:
+            break
+        run(target, ANOTHER)
+        met = explorer.go_on(executions_max=1)
+    return counted(met), explorer.states()
+
+
+def agree(target: Target, scenario: Scenario, **options: Any) -> int:
+    """The executions of an exploration whose log is thrown away after each of them, or not."""
+    once, again = (
+        explored(target, scenario, interrupted=interrupted, **options)
+        for interrupted in (False, True)
+    )
+    assert once == again, (scenario.to_text(), options)
+    executions = once[0]["executions"]
+    assert isinstance(executions, int)
+    return executions
+
+
+@pytest.mark.parametrize("points", ["sync", "all"])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_nothing_of_an_execution_is_left_in_the_next(
+    target: Target, name: str, points: str
+) -> None:
+    text, planted = SCENARIOS[name]
+    scenario = Scenario.from_text("cleanrace 1\n" + text)
+    executions = [
+        agree(target, scenario, planted=planted, points=points, detect=detect, policy=policy)
+        for detect in (False, True)
+        for policy in ("dpor", "dfs")
+    ]
+    assert min(executions) > 10
+
+
+@pytest.mark.parametrize(
+    "path", sorted((CORPUS / "litmus").glob("*.litmus")), ids=lambda path: path.stem
+)
+def test_nothing_of_a_litmus_is_left_in_the_next_execution(target: Target, path: Path) -> None:
+    scenario = Scenario.from_text(path.read_text(encoding="utf-8"))
+    for detect in (False, True):
+        agree(target, scenario, detect=detect)
