@@ -26,7 +26,7 @@
 #define EXPLORING_CLASSES_MAX	((size_t)1 << 22)
 #define EXPLORING_STATES_MAX	((size_t)1 << 20)
 #define EXPLORING_CLOCK_EVERY	64
-#define EXPLORING_SAMPLES	8	/* for each of two threads, and twice that for each more */
+#define EXPLORING_SAMPLES	8	/* and twice as many for each thread */
 #define EXPLORING_SIMPLER_MAX	4096	/* executions with a verdict: more are not simplified */
 
 struct exploring_tape {
@@ -121,7 +121,7 @@ static void exploring_watch_releases(void)
 static void exploring_sample(void)
 {
 	struct oracle_judgement judgement;
-	struct footprint unused;
+	static struct footprint unused;
 	uint64_t i;
 
 	engine.policy = policy_get(CR_POLICY_RANDOM);
@@ -174,7 +174,7 @@ static uint64_t exploring_state(void)
 	return random_spread(state ^ engine.verdict);
 }
 
-/* Its verdicts. */
+/* The verdicts of the run that was recorded last. */
 static uint32_t exploring_recorded;
 
 static void exploring_record(void)
@@ -188,7 +188,7 @@ static void exploring_record(void)
 	exploring_recorded = judgement.verdicts;
 }
 
-/* Records the simplest execution of the class; false: it is the one that was explored. */
+/* Records a simpler execution of the class; false: there is none with these verdicts. */
 static bool exploring_record_simpler(uint32_t verdicts, unsigned int *preemptions)
 {
 	unsigned int simpler;
@@ -500,6 +500,8 @@ int cr_explore_load(const uint8_t *in, size_t length)
 	exploring_piece(&bytes, &identity, sizeof(identity));
 	if (!bytes.fits || identity != exploring_identity())
 		return -1;
+	/* Places are numbered otherwise from here on. */
+	unordered_reset();
 	exploring_pieces(&bytes);
 	places_reset(true);
 	trail.kept = 0;

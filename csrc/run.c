@@ -6,7 +6,8 @@
  *	decode the scenario -> reset the kernel's data, backends, trace and
  *	tape -> let the engine run the threads -> let the oracle judge the trace
  *
- * Nothing survives from one run to the next but counters of coverage and the
+ * An exploration's run may go on from a step of the last one (trail.h). Else
+ * nothing survives from one run to the next but counters of coverage and the
  * clock-free statistics of a batch.
  */
 #include <assert.h>

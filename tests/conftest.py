@@ -6,6 +6,7 @@ Several pytest processes may ask at once: build.ensure lets one build and the ot
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +24,12 @@ BYTECODE = "PYTHONPYCACHEPREFIX"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The process that pytest was started as makes the folder, its workers inherit it."""
+    """The process that pytest was started as makes the folder, its workers inherit it.
+
+    Programs that a test interrupts must not ignore that, as they would where pytest itself was
+    started in the background of a shell.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput") or BYTECODE in os.environ:
         return
     folder = tempfile.mkdtemp(prefix="cleanrace-bytecode-")

@@ -56,7 +56,8 @@ struct backend {
 };
 
 static struct backend backend_table[CR_BACKENDS_MAX];
-static unsigned int backend_inits;	/* init callbacks in this run */
+/* Init callbacks in this run: a whole word, since those are what is saved. */
+static uint64_t backend_inits;
 
 /*
  * Words in the kernel's data that name what a callback touches, so that two
@@ -163,7 +164,7 @@ static int backend_free_id(struct backend *backend)
 static int backend_hand_out(unsigned int number, bool shared, unsigned int uuid)
 {
 	struct backend *backend = &backend_table[number];
-	unsigned int call;
+	uint64_t call;
 	int id = -1;
 
 	backend_changes(&backend_inits);

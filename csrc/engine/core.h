@@ -38,7 +38,7 @@ struct engine_state {
 	/* Derived when the run begins. */
 	bool observes;			/* anything that looks at single accesses */
 	bool only_explores;		/* nothing but an exploration does */
-	bool attends;			/* a decision at every point, whatever policy_rest says */
+	bool attends;			/* every point is a decision, whatever policy_rest says */
 	/* While it runs: ENGINE_NOW_BYTES. */
 	uint32_t steps;
 	uint32_t attention;		/* the first step that is not passed over */

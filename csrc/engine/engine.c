@@ -194,6 +194,7 @@ void engine_step_also(const void *address, enum event_kind kind, const void *pc)
 {
 	if (!engine.active)
 		return;
+	engine_reach(address);
 	engine_check(memory_offset(address));
 	engine_observe(memory_offset(address), sizeof(int), kind, pc);
 	engine_changes(memory_offset(address), sizeof(int), kind);
@@ -242,7 +243,8 @@ void engine_run(unsigned int threads, void (*body)(unsigned int thread))
 			  engine.detects;
 	engine.only_explores = engine.explores && !engine.trace_full && !engine.count_pairs &&
 			       !engine.detects && !engine.hashes;
-	engine.attends = engine.trace_full || engine.recording || engine.policy->every;
+	engine.attends = engine.trace_full || engine.recording || engine.policy->every ||
+			 engine.policy->walks;
 	if (!threads)
 		return;
 	engine.active = true;

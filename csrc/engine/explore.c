@@ -74,6 +74,7 @@ static unsigned int explore_waitable(uint32_t offset)
 		if (explore_tree.waitable_offset[i] == place)
 			return i;
 	if (i == EXPLORE_WAITABLES_MAX) {
+		places.aliases = 1;
 		engine_note(VERDICT_OVERFLOW);
 		return 0;
 	}
@@ -102,13 +103,15 @@ static struct footprint explore_nothing;
 /* The step at the deepest node is over: who sleeps at the next one? */
 static void explore_finish(void)
 {
-	unsigned int depth = explore_tree.depth - 1, sleeping;
-	struct explore_node *node = &explore_tree.nodes[depth];
-	struct explore_node *next = node + 1;
+	unsigned int depth, sleeping;
+	struct explore_node *node, *next;
 
 	if (places_step.did == &explore_nothing)
 		return;
 	places_step.did = &explore_nothing;
+	depth = explore_tree.depth - 1;
+	node = &explore_tree.nodes[depth];
+	next = node + 1;
 	node->sum = footprint_sum(&node->did);
 	if (depth + 1 == EXPLORE_DEPTH_MAX)
 		return;
@@ -252,9 +255,8 @@ static unsigned int explore_choose(unsigned int enabled, unsigned int current, u
 		return POLICY_NOBODY;
 	}
 	node = explore_arrive(enabled, current);
-	if (explore_tree.depth >= explore_tree.fixed && explore_fresh(node) == POLICY_NOBODY) {
+	if (explore_tree.depth >= explore_tree.fixed && explore_fresh(node) == POLICY_NOBODY)
 		return POLICY_NOBODY;
-	}
 	if (explore_tree.depth >= explore_tree.fresh || explore_tree.looks) {
 		node->wait = (uint8_t)explore_wait(node->thread, &waitable);
 		node->waitable = (uint8_t)waitable;
@@ -329,9 +331,12 @@ uint64_t explore_class(void)
 
 unsigned int explore_preemptions(void)
 {
-	const struct explore_node *last = &explore_tree.nodes[explore_tree.depth - 1];
+	const struct explore_node *last;
 
-	return explore_tree.depth ? last->preemptions + explore_preempts(last) : 0;
+	if (!explore_tree.depth)
+		return 0;
+	last = &explore_tree.nodes[explore_tree.depth - 1];
+	return last->preemptions + explore_preempts(last);
 }
 
 /* The subtree of the node's thread is done; whether another one is wanted. */

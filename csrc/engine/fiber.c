@@ -53,7 +53,7 @@ static unsigned int fiber_enabled(void)
 	return enabled;
 }
 
-/* Ends the run, wherever its threads are. */
+/* Ends the run, wherever its threads are: nothing on this stack matters any more. */
 static _Noreturn void fiber_leave(void)
 {
 	struct switch_context nowhere;

@@ -114,6 +114,7 @@ void lock_expect_none(void)
 
 bool lock_busy(const struct lock *lock)
 {
+	engine_reach(lock);
 	watch_try(memory_offset(lock));
 	/* Readers, who do not mind each other, make a difference here. */
 	engine_step_also(lock, EVENT_WRITE_MARKED, ENGINE_PC());

@@ -40,7 +40,6 @@ void lockdep_reset(void)
 	memset(lockdep.held, 0, sizeof(lockdep.held));
 	memset(lockdep.shared, 0, sizeof(lockdep.shared));
 	lockdep.spinning = 0;
-	lockdep.sections = 0;
 	memset(lockdep_after, 0, lockdep.used * sizeof(lockdep_after[0]));
 	memset(lockdep_reach, 0, lockdep.used * sizeof(lockdep_reach[0]));
 	lockdep.used = 0;
@@ -60,10 +59,6 @@ static unsigned int lockdep_find(uintptr_t offset)
 	entry->stamp = stamp;
 	entry->number = (uint8_t)lockdep.used++;
 	lockdep.offset[entry->number] = (uint16_t)(offset / MEMORY_GRAIN);
-	if (memory_is_section(offset)) {
-		trail_save(&lockdep.sections, sizeof(lockdep.sections));
-		lockdep.sections |= lockdep_bit(entry->number);
-	}
 	return entry->number;
 }
 

@@ -25,7 +25,6 @@ struct lockdep {
 	uint64_t held[CR_THREADS_MAX];
 	uint64_t shared[CR_THREADS_MAX];	/* those of them that are held for reading */
 	uint64_t spinning;			/* spinlocks */
-	uint64_t sections;			/* see memory_is_section() */
 	uint16_t offset[LOCKDEP_LOCKS];		/* in units of a place */
 	uint64_t used;
 };

@@ -18,11 +18,11 @@
 
 struct places places;
 struct places_step places_step;
-uint32_t places_stretch;
+uint64_t places_stretch;
 uint32_t footprint_words;
 
 /* Of each line of the table the last stretch in which it was read, and written, plainly. */
-static uint32_t places_seen[PLACES_TABLE][2];
+static uint64_t places_seen[PLACES_TABLE][2];
 
 /* Per place where it stands in the table; PLACES_NONE if it was not met. */
 static uint16_t places_index[PLACES_MAX];

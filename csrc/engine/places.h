@@ -40,9 +40,9 @@ void places_reset(bool keep);
 unsigned int places_number(uintptr_t offset);
 /* An access of the running step, and the begin or end of an object's life. */
 void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc);
-/* Its part in the hash of the happens-before class, which an exploration keeps by itself. */
-void places_class(uintptr_t offset, enum event_kind kind);
 void places_life(uintptr_t offset, bool changes);
+/* The access's part in the hash of the class, which an exploration keeps by itself. */
+void places_class(uintptr_t offset, enum event_kind kind);
 /* The running step ends its thread with a verdict: the first one to do so is the run's. */
 void places_stop(void);
 /* A hash of what the numbered places contain now. */
@@ -59,6 +59,6 @@ struct places_step {
 };
 extern struct places_step places_step;
 /* The stretch of the step up to the next such access has a number of its own. */
-extern uint32_t places_stretch;
+extern uint64_t places_stretch;
 
 #endif

@@ -86,7 +86,6 @@ void race_reset(bool again)
 		return;
 	}
 	race_told_used = 0;
-
 	memset(race_threads, 0, sizeof(race_threads));
 	for (i = 0; i < CR_THREADS_MAX; i++)
 		race_threads[i].of[i] = 1;

@@ -88,7 +88,10 @@ static inline __attribute__((always_inline)) void trail_save_words(void *at, siz
 		trail_save_words(at, (bytes) / 8);			\
 	} while (0)
 
-/* The same of any size and anywhere: of the aligned words that it touches. */
+/*
+ * The same of any size and anywhere: of the aligned words that it touches, so that
+ * nothing that survives may share one of them.
+ */
 static inline void trail_save_range(void *at, size_t bytes)
 {
 	uintptr_t first = (uintptr_t)at & ~(uintptr_t)7;

@@ -18,7 +18,6 @@ bool turns_fit(const struct cr_explore *how, unsigned int threads)
 
 bool turns_wanted(void)
 {
-
 	return !explore_tree.turns_known &&
 	       memcmp(explore_tree.how.twin, turns_nobody, sizeof(turns_nobody));
 }

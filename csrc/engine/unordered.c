@@ -60,6 +60,7 @@ void unordered_forget(void)
 {
 	memset(unordered_places, 0, sizeof(unordered_places));
 	memset(unordered_is_plain, 0, sizeof(unordered_is_plain));
+	memset(&unordered_met, 0, sizeof(unordered_met));
 }
 
 void unordered_step(unsigned int thread)

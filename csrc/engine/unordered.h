@@ -20,7 +20,7 @@
 /* The plain accesses that were found in this run, as offsets into the kernel's text. */
 struct unordered_met {
 	uint64_t count;
-	uint64_t late;		/* 1: a place was first touched plainly, after points of it */
+	uint64_t late;		/* 1: a place was first touched plainly, maybe after points */
 	uint32_t pc[UNORDERED_MAX];
 };
 extern struct unordered_met unordered_met;

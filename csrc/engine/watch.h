@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Who looks at single accesses: the full trace, a fuzzer's pairs, the explorer's
- * footprints and the detectors. One call, made only while any of them is on.
+ * footprints and the detectors. One call, made only while any of them is on; where
+ * it is the explorer alone, engine.c calls places.c itself.
  * Also the set of promoted accesses, at which a reduced run has a point.
  */
 #ifndef ENGINE_WATCH_H

@@ -31,7 +31,7 @@ def explored(
 
 @pytest.mark.parametrize(("operations", "seed"), [
     (READERS, 1),
-    ((*PLAIN, *WAITS), 2),
+    pytest.param((*PLAIN, *WAITS), 2, marks=pytest.mark.long),
     *(pytest.param((*READERS, *WAITS), seed, marks=pytest.mark.long) for seed in range(3, 9)),
 ])
 def test_all_orders_of_exploration_agree_on_150_programs(
