@@ -138,7 +138,7 @@ def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     text = file.read_text()
     for place, what in (
         ("\nstatic void fiber_entry(void)\n", FAULTS),
-        ("\tfiber_asan_enter(self);\n", "\tfiber_asan_enter(self);\n\tfaulty();\n"),
+        ("\tfiber_body(self);\n", "\tfaulty();\n\tfiber_body(self);\n"),
     ):
         assert text.count(place) == 1
         text = text.replace(place, what)
