@@ -89,44 +89,37 @@ class Programs:
                 return micro.program(*filter(None, threads))
 
 
+def explored_alike(target: Target, programs: Programs) -> list[Exploration]:
+    """100 programs that dfs gets to the end of, each explored by dpor, which agrees."""
+    found: list[Exploration] = []
+    while len(found) < 100:
+        scenario = programs.one()
+        dfs = whole(target, scenario, policy="dfs", executions_max=DFS_MAX)
+        if not dfs.met.done:
+            continue
+        dpor = whole(target, scenario)
+        assert dpor.met.done, scenario.to_text()
+        assert agree(dfs, dpor), (scenario.to_text(), dfs, dpor)
+        found.append(dpor.met)
+    return found
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("operations", [PLAIN, (*PLAIN, *WAITS)], ids=["plain", "waits"])
 def test_dpor_runs_each_class_of_100_programs_once(
     target: Target, operations: tuple[str, ...], seed: int
 ) -> None:
-    programs = Programs(seed, operations, sections=False)
-    compared = classes = several = 0
-    while compared < 100:
-        scenario = programs.one()
-        dfs = whole(target, scenario, policy="dfs", executions_max=DFS_MAX)
-        if not dfs.met.done:
-            continue
-        compared += 1
-        dpor = whole(target, scenario)
-        assert dpor.met.done, scenario.to_text()
-        assert agree(dfs, dpor), (scenario.to_text(), dfs, dpor)
-        classes += dpor.met.classes
-        several += dpor.met.classes > 1
-    assert several > 30
-    assert classes > 200
+    found = explored_alike(target, Programs(seed, operations, sections=False))
+    assert sum(met.classes > 1 for met in found) > 30
+    assert sum(met.classes for met in found) > 200
 
 
 def test_threads_that_end_at_null_leave_each_class_to_be_run_once(target: Target) -> None:
-    """100 programs whose one verdict of a thread is that: the others go on."""
-    programs = Programs(0, ("load", "store", "cmpxchg", "lose"), sections=False)
-    compared = several = ended = 0
-    while compared < 100:
-        scenario = programs.one()
-        dfs = whole(target, scenario, policy="dfs", executions_max=DFS_MAX)
-        if not dfs.met.done:
-            continue
-        compared += 1
-        dpor = whole(target, scenario)
-        assert agree(dfs, dpor), (scenario.to_text(), dfs, dpor)
-        several += dpor.met.classes > 1
-        ended += "null-dereference" in dpor.met.violations
-    assert several > 30
-    assert ended > 15
+    """Programs whose one verdict of a thread is that: the others go on."""
+    operations = ("load", "store", "cmpxchg", "lose")
+    found = explored_alike(target, Programs(0, operations, sections=False))
+    assert sum(met.classes > 1 for met in found) > 30
+    assert sum("null-dereference" in met.violations for met in found) > 15
 
 
 STOPS = ("load", "store", "cmpxchg", "free", "free", "lose", "load-beyond")
@@ -134,19 +127,9 @@ STOPS = ("load", "store", "cmpxchg", "free", "free", "lose", "load-beyond")
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_verdict_that_ends_one_thread_hides_no_other_threads(target: Target, seed: int) -> None:
-    """A run has the verdict that comes first; 100 programs in which several can be."""
-    programs = Programs(seed, STOPS, sections=False)
-    compared = several = 0
-    while compared < 100:
-        scenario = programs.one()
-        dfs = whole(target, scenario, policy="dfs", executions_max=DFS_MAX)
-        if not dfs.met.done:
-            continue
-        compared += 1
-        dpor = whole(target, scenario)
-        assert agree(dfs, dpor), (scenario.to_text(), dfs, dpor)
-        several += len(dpor.met.violations.keys() - {"deadlock"}) > 1
-    assert several > 10
+    """A run has the verdict that comes first; in these programs several can be."""
+    found = explored_alike(target, Programs(seed, STOPS, sections=False))
+    assert sum(len(met.violations.keys() - {"deadlock"}) > 1 for met in found) > 10
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2))])
