@@ -30,9 +30,10 @@ SCENARIOS = {
     "ids that fail and grow": (
         ("ids growing\ninit-fails 1\nfs a local\nfs b local\nthread register 0\nthread mount a\n"
         "thread mount b; unmount b\n"), ()),
+    # A thread's part of the table has four super blocks.
     "memory that is used again": (
-        ("fs a none\nthread mount a; unmount a; mount a; unmount a; mount a; unmount a; mount a\n"
-        "thread register 0\n"), ()),
+        ("fs a none\nfs b local\nthread mount a; unmount a; mount a; unmount a; mount a; "
+         "unmount a; mount a; unmount a; mount b\nthread register 0\n"), ()),
     "remounts": (
         "fs a local\nthread register 0\nthread mount a; remount a\nthread unmount a\n", ()),
     "threads that end by a verdict": (
