@@ -47,8 +47,12 @@ def run(reference: dict[str, Any], linux: dict[str, Any]) -> Run:
     assert reference["build_id"] != linux["build_id"]
 
     def started(program: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        process = start(program, *arguments, **options)
-        out, err = process.communicate(timeout=90)
+        with start(program, *arguments, **options) as process:
+            try:
+                out, err = process.communicate(timeout=300)  # it hangs
+            except BaseException:
+                process.kill()
+                raise
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     return started

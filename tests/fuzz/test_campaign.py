@@ -142,7 +142,7 @@ def test_ctrl_c_leaves_a_summary_and_no_orphan(launch: Callable[..., Any], tmp_p
         time.sleep(0.05)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=30)
+    rest, errors = process.communicate(timeout=300)
     assert process.returncode == 0, rest + errors
     assert "interrupted: this is what was done so far" in rest
     assert "no finding in" in rest
@@ -166,7 +166,7 @@ def test_workers_die_with_a_parent_that_was_killed(launch: Callable[..., Any], t
         time.sleep(0.05)
     time.sleep(1.0)
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=300)
     end = time.monotonic() + 20
     while workers(marker) and time.monotonic() < end:
         time.sleep(0.05)

@@ -92,7 +92,7 @@ def test_a_wrong_argument_is_one_line_and_status_2(
 
 def started(*arguments: str, **options: Any) -> CompletedProcess[str]:
     return subprocess.run(
-        [*arguments], stderr=subprocess.PIPE, text=True, timeout=90, check=False, **options
+        [*arguments], stderr=subprocess.PIPE, text=True, timeout=300, check=False, **options
     )
 
 

@@ -507,7 +507,7 @@ class Nursery:
 
     def end(self) -> None:
         """All of them have ended."""
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=300)
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ class Site:
         fields: dict[str, str] | None = None,
     ) -> tuple[int, bytes, dict[str, str]]:
         """Status, body and headers of what it answers to exactly this path."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         body = None if fields is None else urlencode(fields)
         connection.putrequest(method, path, skip_host=True)
         connection.putheader("Host", host or f"127.0.0.1:{self.port}")
@@ -468,7 +468,7 @@ def test_it_shows_what_is_there_when_nothing_runs(
         assert not browser.find_elements(By.TAG_NAME, "form")
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
 
 
 def test_words_of_others_are_text(tmp_path: Path):

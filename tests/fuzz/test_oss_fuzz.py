@@ -74,7 +74,7 @@ class Built:
         }
         return subprocess.run(
             [self.out / NAME, "--", *map(str, arguments)],
-            cwd=folder, env=environment, text=True, check=False, timeout=90,
+            cwd=folder, env=environment, text=True, check=False, timeout=300,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 

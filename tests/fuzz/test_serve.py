@@ -533,7 +533,7 @@ def test_sigterm_ends_all_processes_and_the_status_is_0(launch: Callable[..., An
         if line.startswith("dashboard: "):
             break
     process.terminate()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     assert out.splitlines()[-1] == "stopped"
     left = [

@@ -357,7 +357,7 @@ def test_what_one_service_finds_reaches_another_one(
     finally:
         for process in processes:
             process.terminate()
-        errors = [process.communicate(timeout=60)[1] for process in processes]
+        errors = [process.communicate(timeout=300)[1] for process in processes]
     assert errors == ["", ""]
     entry = shelf.read(Path(new.removeprefix("new finding: ").strip()))
     assert entry.folder.parent == tmp_path / "quiet" / "findings"
