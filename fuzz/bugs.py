@@ -6,6 +6,10 @@ it is found or the cap is met, so what stands in the tables is how many schedule
 What a mix of policies needs follows from what each of them needs: it has found a bug when the
 first of them has.
 
+Where most seeds met the bug within the cap, the others go on until they do, to PATIENCE times as
+many. Where most did not, a table never guesses: it has what uniform needs from the tree of all
+schedules, exactly, or else what the schedules that were run say about the probability of one.
+
 Beside them stands the thread engine with a limit of time, and what Burckhardt's bound promises of
 pct (cleanrace.pct). The same bound says when a bug was not missed by bad luck: if pct-2 had found
 every bug of depth 2 in what was searched but for one case in a billion, this one is deeper.
@@ -25,7 +29,7 @@ from rich.text import Text
 
 import cleanrace
 from cleanrace import Case, Scenario, Target, pct, words
-from fuzz import corpus, store, tree
+from fuzz import corpus, rarity, store, tree
 
 POLICIES = ("random", "uniform", "pct-1", "pct-2", "pct-3", "pct", "surw")
 FORMAT = 1
@@ -35,8 +39,14 @@ ABLATION_SEEDS = 30
 # at with reduced points as well, where that is not so.
 SLICES = (*((policy, "all") for policy in POLICIES), ("uniform", "sync"))
 CAP = 200_000  # schedules of one search
+PATIENCE = 10  # times as many where most searches needed fewer
 SHORT_CAP = 20_000  # of the ablation, and where somebody waits for one bug
 VAIN_MAX = 10  # searches in vain from the first seeds on, after which no more are made
+STATES_MAX = 40_000  # of a tree that is counted where most searches were in vain
+TREE_THREADS = 2  # of three threads such trees are too large, and finding that out takes a minute
+# Cases in which both threads have as much to do before they meet. There the baseline finds what it
+# hardly ever does elsewhere; to compare policies, each of these bugs is there once already.
+ABREAST = "-abreast"
 THREAD_SEEDS = 5
 THREAD_SECONDS = 1.0  # of one search by the thread engine
 SHARE = 0.95
@@ -76,16 +86,22 @@ class Bug:
 class Cell:
     """One policy on one bug.
 
-    schedules: per seed the number until the bug was found, None: not within the cap. ran, seconds:
-    all schedules and their time. steps: of a schedule, as the policy's profile says, or 0.
+    schedules: per seed the number until the bug was found, None: not within the limit. searched:
+    the seeds that were looked from; the others are taken to be in vain. limit: schedules from a
+    seed at most. ran, seconds: all schedules and their time. steps: of a schedule, as the policy's
+    profile says, or 0. chance: that a schedule shows it, counted exactly; None: not counted, or
+    the tree is too large.
     """
 
     policy: str
     points: str
     schedules: list[int | None] = field(default_factory=list)
+    searched: int = 0
+    limit: int = 0
     ran: int = 0
     seconds: float = 0.0
     steps: int = 0
+    chance: float | None = None
 
     @property
     def missed(self) -> int:
@@ -103,19 +119,22 @@ class Cell:
         """Of one schedule."""
         return self.seconds / max(1, self.ran)
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which the chance is, as far as what was run says: see rarity.py."""
+        return rarity.bounds(len(self.schedules) - self.missed, self.ran)
+
 
 @dataclass(kw_only=True)
 class Row:
     """One bug, with every policy.
 
-    thread: seconds per seed, None where it was not found. chance: that a schedule of uniform shows
-    it, counted exactly where most seeds missed it; None: elsewhere, or the tree is too large.
+    thread: seconds per seed, None where it was not found.
     """
 
     bug: Bug
     cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
     thread: list[float | None] | None = None
-    chance: float | None = None
 
     @property
     def trivial(self) -> bool:
@@ -145,37 +164,56 @@ def promoted(target: Target, scenario: Scenario, **options: Any) -> tuple[int, .
     return now.promoted
 
 
-def look(target: Target, bug: Bug, cell: Cell, *, seeds: Iterable[int], cap: int) -> None:
-    """Look for the bug from each seed until it is found.
+def look(
+    target: Target, bug: Bug, cell: Cell, *, seeds: Sequence[int], cap: int, patience: int = 1
+) -> None:
+    """Look for the bug from each seed until it is found, in so many schedules at most.
 
-    A policy that misses it from each of the first seeds is taken to miss it from all.
+    A policy that misses it from each of the first seeds is taken to miss it from all. patience:
+    times as many schedules if the bug was found from at least half of the seeds.
     """
+    cell.limit = cap
     for seed in seeds:
-        if len(cell.schedules) >= VAIN_MAX and cell.missed == len(cell.schedules):
-            cell.schedules.append(None)
-            continue
-        begin = time.process_time()
-        met = cleanrace.search(
-            target,
-            bug.case.scenario,
-            schedules=cap,
-            seed=seed,
-            policy=cell.policy,
-            points=cell.points,
-            detect=bug.detect,
-            stop_on=(bug.case.expect,),
-            **bug.options(),
-        )
-        cell.seconds += time.process_time() - begin
-        cell.ran += met.schedules
-        cell.steps = max(cell.steps, met.steps_profiled)
-        cell.schedules.append(met.schedules if met.violations.get(bug.case.expect) else None)
+        vain = len(cell.schedules) >= VAIN_MAX and cell.missed == len(cell.schedules)
+        cell.searched += not vain
+        cell.schedules.append(None if vain else _look(target, bug, cell, seed, range(cap)))
+    if cell.missed and cell.quantile(0.5) is not None:
+        cell.limit = cap * patience
+        for at, seed in enumerate(seeds):
+            if cell.schedules[at] is None and patience > 1:
+                cell.schedules[at] = _look(target, bug, cell, seed, range(cap, cell.limit))
 
 
-def chance(target: Target, bug: Bug, *, states_max: int = tree.STATES_MAX) -> float | None:
+def _look(target: Target, bug: Bug, cell: Cell, seed: int, numbers: range) -> int | None:
+    """Search these schedules of a seed: how many there are up to the one that shows the bug."""
+    begin = time.process_time()
+    met = cleanrace.search(
+        target,
+        bug.case.scenario,
+        schedules=len(numbers),
+        first=numbers.start,
+        seed=seed,
+        policy=cell.policy,
+        points=cell.points,
+        detect=bug.detect,
+        stop_on=(bug.case.expect,),
+        **bug.options(),
+    )
+    cell.seconds += time.process_time() - begin
+    cell.ran += met.schedules
+    cell.steps = max(cell.steps, met.steps_profiled)
+    return numbers.start + met.schedules if met.violations.get(bug.case.expect) else None
+
+
+def chance(
+    target: Target, bug: Bug, *, points: str = "all", states_max: int = STATES_MAX
+) -> float | None:
     """The exact probability that a schedule of uniform shows it; None: the tree is too large."""
+    if len(bug.case.scenario.threads) > TREE_THREADS:
+        return None
+    schedules = tree.Schedules(target=target, case=bug.case, points=points, states_max=states_max)
     try:
-        return tree.Schedules(target=target, case=bug.case, states_max=states_max).count(b"").chance
+        return schedules.count(b"").chance
     except tree.TooLarge:
         return None
 
@@ -204,6 +242,7 @@ def run(
     *,
     seeds: int = SEEDS,
     cap: int = CAP,
+    patience: int = 1,
     slices: Sequence[tuple[str, str]] = SLICES,
     thread_seeds: int = THREAD_SEEDS,
     counts: int = 0,
@@ -211,21 +250,21 @@ def run(
 ) -> list[Row]:
     """Every policy, with its points, on every bug.
 
-    counts: states of a tree at most, to count what uniform needs where it found nothing.
+    patience: see look(). counts: states of a tree at most, to count what uniform needs where most
+    of its searches were in vain.
     """
     rows = []
     for number, bug in enumerate(bugs):
-        if show is not None:
-            show(f"{bug.name} ({number + 1} of {len(bugs)})")
         row = Row(bug=bug)
-        if any(points == "sync" for _, points in slices):
-            target.promote(promoted(target, bug.case.scenario, **bug.options()))
         for policy, points in slices:
+            if points == "sync":
+                target.promote(promoted(target, bug.case.scenario, **bug.options()))
+            if show is not None:
+                show(f"{bug.name} ({number + 1} of {len(bugs)}): {policy} {points}")
             cell = row.cells[policy, points] = Cell(policy=policy, points=points)
-            look(target, bug, cell, seeds=range(seeds), cap=cap)
-        vain = row.cells.get(("uniform", "all"))
-        if counts and vain is not None and vain.quantile(0.5) is None:
-            row.chance = chance(target, bug, states_max=counts)
+            look(target, bug, cell, seeds=range(seeds), cap=cap, patience=patience)
+            if counts and policy == "uniform" and cell.quantile(0.5) is None:
+                cell.chance = chance(target, bug, points=points, states_max=counts)
         if thread_seeds and not bug.detect:
             row.thread = look_by_threads(target, bug, seeds=thread_seeds, seconds=THREAD_SECONDS)
         rows.append(row)
@@ -350,26 +389,31 @@ def print_bugs(
     show: Callable[[str], None] | None = None,
 ) -> None:
     """Search, and print either table; OSError if the file cannot be written."""
+    bugs = listed(target)
+    if wanted.ablation:
+        bugs = [bug for bug in bugs if not bug.name.endswith(ABREAST)]
     rows = run(
         target,
-        listed(target),
+        bugs,
         seeds=wanted.searches,
         cap=wanted.schedules,
+        patience=1 if wanted.ablation else PATIENCE,
         slices=ABLATION if wanted.ablation else SLICES,
         thread_seeds=0 if wanted.ablation else THREAD_SEEDS,
-        counts=0 if wanted.ablation else tree.STATES_MAX,
+        counts=0 if wanted.ablation else STATES_MAX,
         show=show,
     )
-    table = ablation_markdown if wanted.ablation else markdown
-    for line in table(rows, seeds=wanted.searches, cap=wanted.schedules):
+    seeds, cap = wanted.searches, wanted.schedules
+    table = ablation_markdown(rows, seeds=seeds, cap=cap) if wanted.ablation else None
+    for line in table or markdown(rows, seeds=seeds):
         console.print(Text(line), soft_wrap=True)
     if path is not None:
         said = {
             "format": FORMAT,
             "command": command,
             "target": {"name": target.name, "build_id": target.build_id},
-            "seeds": wanted.searches,
-            **to_json(rows, cap=wanted.schedules),
+            "seeds": seeds,
+            **to_json(rows, cap=cap),
         }
         store.write(path, json.dumps(said, indent=2) + "\n")
 
@@ -413,15 +457,16 @@ def needs(row: Row, cell: Cell) -> int | None:
     return None
 
 
-def markdown(rows: Sequence[Row], *, seeds: int, cap: int) -> Iterator[str]:
+def markdown(rows: Sequence[Row], *, seeds: int) -> Iterator[str]:
     """The table of bugs, ready for README.md."""
     hard = [row for row in rows if not row.trivial]
     slices = list(rows[0].cells) if rows else []
     yield (
-        f"Schedules until found, median / 95 % over {seeds} seeds; > {cap:,} is the cap of a"
-        f" search, and {VAIN_MAX} in vain from the first seeds on count for all. *Needs depth*: a"
-        " bug of less depth would have been found. *Counted*: not run, but exact, from the tree of"
-        " all schedules. *Sync*: points at synchronisation and what races. *Bound*: what"
+        f"Schedules until found, median / 95 % over {seeds} seeds. *> N*: most seeds did not find"
+        f" it in so many ({VAIN_MAX} in vain from the first ones on count for all), and p, the"
+        " probability of one schedule, is with 95 % where all that was run leaves it; *counted*:"
+        " not run, but exact, from the tree of all schedules. *Needs depth*: a bug of less depth"
+        " would have been found. *Sync*: points at synchronisation and what races. *Bound*: what"
         " cleanrace.pct asks for, for 95 %, of the lowest depth that finds it. *Threads*: the"
         " thread engine, median of the seeds that found it."
     )
@@ -430,7 +475,7 @@ def markdown(rows: Sequence[Row], *, seeds: int, cap: int) -> Iterator[str]:
     yield f"| bug | verdict | {' | '.join(heads)} | bound | threads |"
     yield f"|---|---|{'---|' * (len(heads) + 2)}"
     for row in hard:
-        cells = [_cell(row, row.cells[one], cap) for one in slices]
+        cells = [_cell(row, row.cells[one]) for one in slices]
         bound = promise(row)
         said = "" if bound is None else f"{bound[1]:,} ({bound[0]})"
         name, verdict = row.bug.name, row.bug.case.expect
@@ -441,23 +486,32 @@ def markdown(rows: Sequence[Row], *, seeds: int, cap: int) -> Iterator[str]:
         yield f"Found by the first schedule, whatever the policy: {', '.join(at_once)}."
 
 
-def _cell(row: Row, cell: Cell, cap: int) -> str:
+def _cell(row: Row, cell: Cell) -> str:
     depth = needs(row, cell)
     if depth is not None:
         return f"needs depth {depth}"
-    if row.chance and (cell.policy, cell.points) == ("uniform", "all"):
-        needed = (math.log1p(-share) / math.log1p(-row.chance) for share in (0.5, SHARE))
+    half, most = cell.quantile(0.5), cell.quantile(SHARE)
+    if half is None:
+        return _rare(cell)
+    if half == most:
+        return f"{half:,}"
+    found = len(cell.schedules) - cell.missed
+    return f"{half:,} / " + (f"> {cell.limit:,} ({found} found)" if most is None else f"{most:,}")
+
+
+def _rare(cell: Cell) -> str:
+    """What is known where there is no median: exactly, or from what was run."""
+    if cell.chance:
+        needed = (math.log1p(-share) / math.log1p(-cell.chance) for share in (0.5, SHARE))
         return f"{' / '.join(_large(n) for n in needed)} (counted)"
-    shown = [
-        f"> {cap:,}" if n is None else f"{n:,}" for n in (cell.quantile(0.5), cell.quantile(SHARE))
-    ]
-    if shown[0] == shown[1]:
-        return shown[0]
-    return " / ".join(shown)
+    low, high = cell.bounds
+    known = f"p < {_small(high)}" if low == 0 else f"p {_small(low)} to {_small(high)}"
+    seeds = "" if cell.searched == len(cell.schedules) else f", {cell.searched} seeds"
+    return f"> {cell.limit:,} ({known}{seeds})"
 
 
-def _large(number: float) -> str:
-    return f"{number:,.0f}" if number < 1e7 else f"{number:.0e}".replace("+", "")
+def _small(number: float) -> str:
+    return f"{number:.1e}".replace("e-0", "e-")
 
 
 def _large(number: float) -> str:
@@ -501,7 +555,7 @@ def to_json(rows: Sequence[Row], *, cap: int) -> dict[str, Any]:
 
 
 def _row(row: Row, cap: int) -> dict[str, Any]:
-    case, bound = row.bug.case, promise(row)
+    case, bound, baseline = row.bug.case, promise(row), row.cells.get(("uniform", "all"))
     return {
         "bug": row.bug.name,
         "planted": sorted(case.broken),
@@ -509,7 +563,7 @@ def _row(row: Row, cap: int) -> dict[str, Any]:
         "threads": len(case.scenario.threads),
         "detect": row.bug.detect,
         "policies": [_policy(row, cell, cap) for cell in row.cells.values()],
-        "uniform_chance": row.chance,
+        "uniform_chance": None if baseline is None else baseline.chance,
         "bound": None if bound is None else {"policy": bound[0], "schedules": bound[1]},
         "thread_engine": None
         if row.thread is None
@@ -534,7 +588,12 @@ def _policy(row: Row, cell: Cell, cap: int) -> dict[str, Any]:
         "median": cell.quantile(0.5),
         "share_95": cell.quantile(SHARE),
         "missed": cell.missed,
+        "searched": cell.searched,
+        "limit": cell.limit,
+        "chance": cell.chance,
+        "chance_bounds": list(cell.bounds),
         "schedules": cell.schedules,
+        "ran": cell.ran,
         "seconds_per_schedule": cell.schedule_seconds,
         "steps_profiled": cell.steps,
         "probability_missed_after_95": missed,

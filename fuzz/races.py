@@ -129,6 +129,15 @@ class Races:
             [] if self.met is None else sorted(p for p in self.met.plain if p not in self.entries)
         )
 
+    @property
+    def further(self) -> list[Entry]:
+        """Those that ThreadSanitizer did not report, and so none but their tapes can show."""
+        return [entry for _, entry in sorted(self.entries.items()) if self.reported(entry) is False]
+
+    def reported(self, entry: Entry) -> bool | None:
+        """Whether ThreadSanitizer reported it, too; None: it was not asked."""
+        return None if self.met is None else key_of(self.target, entry.race) in self.met.pairs
+
 
 def key_of(target: Target, race: Race) -> Key:
     """What makes a race one entry: both places and what was done there, in their own order."""
@@ -327,8 +336,8 @@ def to_json(races: Races, *, command: list[str]) -> dict[str, Any]:
         "scenarios": races.scenarios,
         "schedules": races.schedules,
         "seconds": round(races.seconds, 2),
-        "races": [_row(target, entry) for entry in races.findings],
-        "documented": [_row(target, entry) for entry in races.documented],
+        "races": [_row(races, entry) for entry in races.findings],
+        "documented": [_row(races, entry) for entry in races.documented],
         "apart": len(races.apart),
         "never": len(races.never),
         "without_tape": len(races.without_tape),
@@ -342,8 +351,8 @@ def write_json(path: Path, races: Races, *, command: list[str]) -> None:
     store.write(path, json.dumps(to_json(races, command=command), indent=2) + "\n")
 
 
-def _row(target: Target, entry: Entry) -> dict[str, Any]:
-    race, tape = entry.race, entry.tape
+def _row(races: Races, entry: Entry) -> dict[str, Any]:
+    target, race, tape = races.target, entry.race, entry.tape
     shown: dict[str, Any] | None = None
     if tape is not None:
         case = Case(scenario=tape.scenario, expect="ok", tape=tape.tape)
@@ -360,6 +369,7 @@ def _row(target: Target, entry: Entry) -> dict[str, Any]:
         "count": entry.count,
         "neighbours": shown,
         "never": _never(target, entry.looked) if entry.never and entry.looked else None,
+        "tsan": races.reported(entry),
     }
 
 
@@ -389,15 +399,15 @@ def _tsan(races: Races, met: tsan.Met) -> dict[str, Any]:
         "pairs": len(met.pairs),
         "marked": len(met.pairs) - len(met.plain),
         "unlisted": [[list(side) for side in pair] for pair in races.unlisted],
+        "further": dict(zip(("races", "neighbours", "never"), _further(races), strict=True)),
     }
 
 
 def lines(races: Races, *, width: int = 80) -> Iterator[str]:
     """The list for people."""
-    target = races.target
-    yield from _list(target, races.findings, width=width, what="races")
+    yield from _list(races, races.findings, width=width, what="races")
     yield ""
-    yield from _list(target, races.documented, width=width, what="documented as racy")
+    yield from _list(races, races.documented, width=width, what="documented as racy")
     yield ""
     apart, without = len(races.apart), len(races.without_tape)
     yield from wrapped(
@@ -413,8 +423,8 @@ def lines(races: Races, *, width: int = 80) -> Iterator[str]:
         yield from _compared(races, races.met, width=width)
 
 
-def _list(target: Target, entries: Iterable[Entry], *, width: int, what: str) -> Iterator[str]:
-    listed = list(entries)
+def _list(races: Races, entries: Iterable[Entry], *, width: int, what: str) -> Iterator[str]:
+    target, listed = races.target, list(entries)
     yield f"{what}: {len(listed) or 'none'}"
     for number, entry in enumerate(listed, 1):
         race = entry.race
@@ -429,6 +439,24 @@ def _list(target: Target, entries: Iterable[Entry], *, width: int, what: str) ->
         if entry.never and entry.looked is not None:
             why = exhausted.words(target, entry.looked)
             yield from wrapped(f"     {why}", width, indent=" " * 7)
+        if races.met is not None:
+            yield from wrapped(f"     {_second(races, entry)}", width, indent=" " * 7)
+
+
+def _second(races: Races, entry: Entry) -> str:
+    """What ThreadSanitizer says of a race."""
+    if races.reported(entry):
+        return "ThreadSanitizer reports it, too"
+    if any(side.kind.startswith("atomic") for side in (entry.race.first, entry.race.second)):
+        return "ThreadSanitizer cannot report it: it is not told what atomic operations access"
+    return "ThreadSanitizer did not report it"
+
+
+def _further(races: Races) -> tuple[int, int, int]:
+    """How many ThreadSanitizer did not report; of these with neighbours on a tape; never so."""
+    further = races.further
+    beside = sum(entry.tape is not None and not entry.tape.between for entry in further)
+    return len(further), beside, sum(entry.never for entry in further)
 
 
 def _shown(tape: Tape | None) -> str:
@@ -453,6 +481,13 @@ def _compared(races: Races, met: tsan.Met, *, width: int) -> Iterator[str]:
     )
     for one, other in unlisted:
         yield from wrapped(f"  {one.place} {one.kind}, {other.place} {other.kind}", width)
+    further, beside, never = _further(races)
+    yield from wrapped(
+        f"of the {len(races.entries)} in the list it reported {len(races.entries) - further}; of"
+        f" the other {further}, {beside} have both accesses next to each other on a tape, {never}"
+        f" never do, as said there; neither: {further - beside - never}",
+        width,
+    )
 
 
 def print_races(console: Console, races: Races) -> None:

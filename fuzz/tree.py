@@ -79,10 +79,15 @@ class _Node:
 
 @dataclass(kw_only=True)
 class Schedules:
-    """The tree of all schedules of a case on a target, counted state by state."""
+    """The tree of all schedules of a case on a target, counted state by state.
+
+    points: where decisions are, "all" at every access; "sync" at synchronisation and where the
+    target's promotions put them, which an exploration beforehand has to settle.
+    """
 
     target: Target
     case: Case
+    points: str = "all"
     states_max: int = STATES_MAX
     show: Show = lambda _: None
     runs: int = 0
@@ -90,9 +95,9 @@ class Schedules:
     counts: dict[Key, Count] = field(default_factory=dict)
 
     def run(self, tape: bytes) -> Result:
-        """One schedule, with every access."""
-        case = self.case
-        result = cleanrace.run(self.target, case.scenario, tape, **keeping.options(case))
+        """One schedule, with every access in its trace."""
+        case, how = self.case, keeping.options(self.case)
+        result = cleanrace.run(self.target, case.scenario, tape, points=self.points, **how)
         self.runs += 1
         self.events += len(result.trace)
         if self.events > EVENTS_PER_STATE * self.states_max:
@@ -105,6 +110,10 @@ class Schedules:
         Empty if the prefix decides everything. An answer counts modulo the number of enabled
         threads, so one that repeats another one's run is no alternative.
         """
+        # A decision for each step, and one for what came to none. More are none of this tree's:
+        # with "sync" a run may have brought new points about.
+        if len(prefix) > result.steps + 1:
+            raise TooLarge
         found = [(prefix + b"\0", result)]
         at = len(result.trace)
         for answer in range(1, len(self.case.scenario.threads)):

@@ -10,7 +10,7 @@ import pytest
 
 import cleanrace
 from cleanrace import Case, Scenario, Target
-from fuzz import bench, bugs, mix, premises, store
+from fuzz import bench, bugs, mix, premises, rarity, store, tree
 from fuzz import run as program
 from fuzz.bugs import Bug, Cell, Row
 
@@ -82,7 +82,7 @@ def test_a_bug_is_looked_for_until_it_is_found(real: Target):
                 real, case.scenario, schedules=1000, seed=seed, policy=policy, points=points
             ).first["use-after-free"]
             assert alone == (found or 0) - 1
-    text = "\n".join(bugs.markdown(rows, seeds=20, cap=1000))
+    text = "\n".join(bugs.markdown(rows, seeds=20))
     assert "| uaf | use-after-free |" in text
     said = json.loads(json.dumps(bugs.to_json(rows, cap=1000)))
     policies = [(one["policy"], one["points"]) for one in said["bugs"][0]["policies"]]
@@ -97,7 +97,13 @@ def row_of(**cells: list[int | None]) -> Row:
     for policy, schedules in cells.items():
         ran = sum(n or 100 for n in schedules)
         row.cells[policy, "all"] = Cell(
-            policy=policy, points="all", schedules=schedules, ran=ran, seconds=ran / 1000
+            policy=policy,
+            points="all",
+            schedules=schedules,
+            searched=len(schedules),
+            limit=100,
+            ran=ran,
+            seconds=ran / 1000,
         )
     return row
 
@@ -120,18 +126,111 @@ def test_a_policy_that_cannot_find_a_bug_is_told_the_depth_that_can():
     row = deep(5)
     wanted = [bugs.needs(row, row.cells[f"pct-{depth}", "all"]) for depth in (1, 2, 3)]
     assert wanted == [3, 3, None]
-    text = "\n".join(bugs.markdown([row], seeds=5, cap=100))
+    text = "\n".join(bugs.markdown([row], seeds=5))
     assert "| needs depth 3 | needs depth 3 | 7 |" in text
+
+
+def cell_said(row: Row) -> str:
+    """What the table says in the only cell of such a row."""
+    *_, line = bugs.markdown([row], seeds=2)
+    return line.split(" | ")[2]
 
 
 def test_what_the_baseline_needs_stands_where_it_found_nothing():
     row = row_of(uniform=[None, None])
-    assert "| > 100 |" in "\n".join(bugs.markdown([row], seeds=2, cap=100))
-    row.chance = 1e-6
-    text = "\n".join(bugs.markdown([row], seeds=2, cap=100))
-    assert "| 693,147 / 2,995,731 (counted) |" in text
-    row.chance = 1e-29
-    assert "| 7e28 / 3e29 (counted) |" in "\n".join(bugs.markdown([row], seeds=2, cap=100))
+    assert cell_said(row) == "> 100 (p < 1.5e-2)"
+    cell = row.cells["uniform", "all"]
+    cell.chance = 1e-6
+    assert cell_said(row) == "693,147 / 2,995,731 (counted)"
+    cell.chance = 1e-29
+    assert cell_said(row) == "7e28 / 3e29 (counted)"
+    said = bugs.to_json([row], cap=100)["bugs"][0]
+    assert said["uniform_chance"] == said["policies"][0]["chance"] == 1e-29
+    assert said["policies"][0]["chance_bounds"] == pytest.approx([0, 0.0149], rel=0.01)
+
+
+def test_the_table_says_what_is_known_from_fewer_seeds():
+    assert cell_said(row_of(surw=[7, None, None, None])) == "> 100 (p 8.2e-5 to 1.8e-2)"
+    assert cell_said(row_of(surw=[7, 9, None])) == "9 / > 100 (2 found)"
+    row = row_of(surw=[None] * 30)
+    row.cells["surw", "all"].searched = 10
+    row.cells["surw", "all"].ran = 1_000
+    assert cell_said(row) == "> 100 (p < 3.0e-3, 10 seeds)"
+
+
+def test_who_missed_a_bug_that_most_found_goes_on_until_it_is_found(real: Target):
+    """With a cap of 2 some seeds miss it; they need what a search without that cap needs."""
+    case = Case.from_text(
+        "cleanrace 1\nexpect use-after-free\nmicro\nthread load 0\nthread free 0\n"
+    )
+    bug = Bug(name="uaf", case=case)
+    cells = {}
+    for cap, patience in ((2, 1), (2, 50), (100, 1)):
+        cell = cells[cap, patience] = Cell(policy="random", points="all")
+        bugs.look(real, bug, cell, seeds=range(40), cap=cap, patience=patience)
+    short, patient, long = cells.values()
+    assert 0 < short.missed < 20
+    assert patient.missed == 0
+    assert patient.schedules == long.schedules
+    assert (short.limit, patient.limit, patient.ran) == (2, 100, long.ran)
+
+
+def test_nobody_goes_on_where_most_searches_were_in_vain(real: Target):
+    case = Case.from_text("cleanrace 1\nexpect deadlock\nmicro\nthread load 0\nthread load 0\n")
+    cell = Cell(policy="random", points="all")
+    bugs.look(real, Bug(name="none", case=case), cell, seeds=range(15), cap=20, patience=10)
+    assert (cell.missed, cell.searched, cell.ran, cell.limit) == (15, 10, 200, 20)
+
+
+def test_side_by_side_the_baseline_finds_what_it_hardly_ever_does(real: Target):
+    listed = {bug.name: bug for bug in bugs.listed(real)}
+    apart, abreast = listed["premise-c"], listed[f"premise-c{bugs.ABREAST}"]
+    assert apart.case.broken == abreast.case.broken
+    chances = [bugs.chance(real, bug, states_max=20_000) for bug in (apart, abreast)]
+    assert chances[0] is not None
+    assert chances[1] is not None
+    assert chances[1] > 1_000 * chances[0] > 0
+
+
+def test_what_a_cell_with_reduced_points_says_does_not_depend_on_other_cells(real: Target):
+    """Which locks were tried moves points, and the thread that registers tries one."""
+    bug = next(bug for bug in bugs.listed(real) if bug.name == "premise-a")
+    wanted = ("uniform", "sync")
+    met = []
+    for others in ((), (("random", "all"), ("uniform", "all"))):
+        slices = [*others, wanted]
+        (row,) = bugs.run(real, [bug], seeds=40, cap=1_000, slices=slices, thread_seeds=0)
+        met.append(row.cells[wanted].schedules)
+    assert met[0] == met[1]
+
+
+def test_a_tree_with_reduced_points_gives_what_a_search_meets(real: Target):
+    bug = next(bug for bug in bugs.listed(real) if bug.name == "premise-b")
+    case = bug.case
+    real.promote(bugs.promoted(real, case.scenario, **bug.options()))
+    met = cleanrace.search(
+        real, case.scenario, schedules=20_000, policy="uniform", points="sync", **bug.options()
+    )
+    count = tree.Schedules(target=real, case=case, points="sync").count(b"")
+    low, high = rarity.bounds(met.violations[case.expect], met.schedules)
+    assert low < count.chance < high
+    assert count.chance != bugs.chance(real, bug, states_max=20_000)
+
+
+@pytest.mark.parametrize(
+    ("hits", "ran", "low", "high"),
+    [  # with nothing met the rule of three; the others from published tables
+        (0, 2_000_000, 0.0, 1.4979e-6),
+        (0, 10, 0.0, 0.25887),
+        (1, 10, 0.002529, 0.44502),
+        (5, 10, 0.18709, 0.81291),
+        (10, 10, 0.69150, 1.0),
+        (0, 0, 0.0, 1.0),
+        (3, 30_000_000, 2.0622e-8, 2.9224e-7),
+    ],
+)
+def test_bounds_are_those_of_clopper_and_pearson(hits: int, ran: int, low: float, high: float):
+    assert rarity.bounds(hits, ran) == pytest.approx((low, high), rel=1e-3)
 
 
 def test_what_may_have_been_missed_by_luck_needs_no_depth():

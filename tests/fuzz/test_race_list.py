@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import cleanrace
 from cleanrace import Result, Scenario, Target
-from fuzz import neighbours, premises, races
+from fuzz import neighbours, premises, races, tsan
 from fuzz import run as program
 from fuzz.racetable import ACCESSES
 
@@ -21,10 +22,10 @@ def micro(*threads: str) -> Scenario:
     return Scenario.from_text("\n".join(lines))
 
 
-def listed(target: Target, scenario: Scenario) -> races.Races:
-    """The races of one scenario, with tapes."""
+def listed(target: Target, *scenarios: Scenario) -> races.Races:
+    """The races of some scenarios, with tapes."""
     found = races.Races(target=target, entries={})
-    for policy in races.POLICIES:
+    for scenario, policy in product(scenarios, races.POLICIES):
         races.collect(found, scenario, policy=policy, seed=1, schedules=300)
     races.add_tapes(found, seconds=5)
     return found
@@ -111,6 +112,30 @@ def test_the_registration_and_its_readers_race_in_the_real_file(real: Target):
         case = cleanrace.Case.from_text(race["neighbours"]["case"])
         assert case.tape.hex() == race["neighbours"]["tape"]
     assert max(map(len, races.lines(found))) <= 80
+
+
+def test_each_race_says_whether_the_real_thread_sanitizer_reports_it(real: Target):
+    found = listed(real, premises.MAIN, micro("store 0; store 1", "load 0; load 1; store 1"))
+    assert "ThreadSanitizer" not in "\n".join(races.lines(found))
+    assert {row["tsan"] for row in races.to_json(found, command=[])["races"]} == {None}
+    atomic = {key for key in found.entries if any(side.kind == "atomic" for side in key)}
+    plain = set(found.entries) - atomic
+    assert atomic
+    assert len(plain) > 1
+    met, *others = sorted(plain)
+    found.met = tsan.Met(pairs={met}, rounds=1, scenarios=1)
+    said = races.to_json(found, command=[])
+    rows = [*said["races"], *said["documented"]]
+    assert [row["tsan"] for row in rows].count(True) == 1
+    assert found.entries[met] not in found.further
+    assert len(found.further) == len(rows) - 1
+    further = said["tsan"]["further"]
+    assert further == {"races": len(rows) - 1, "neighbours": len(rows) - 1, "never": 0}
+    text = " ".join(" ".join(races.lines(found, width=200)).split())
+    assert text.count("ThreadSanitizer reports it, too") == 1
+    assert text.count("ThreadSanitizer cannot report it") == len(atomic)
+    assert text.count("ThreadSanitizer did not report it") == len(others)
+    assert f"of the {len(rows)} in the list it reported 1; of the other {len(rows) - 1}," in text
 
 
 @pytest.mark.parametrize(
