@@ -81,6 +81,7 @@ static int exploring_configure(void)
 	engine.recording = false;
 	engine.trace_full = false;
 	engine.classes = false;
+	engine.releases = false;
 	coverage_edges_on = false;
 	return 0;
 }

@@ -78,7 +78,8 @@ int run_configure(const struct cr_config *config)
 	engine.steps_max = config->steps_max ? config->steps_max : RUN_STEPS_DEFAULT;
 	engine.trace_full = config->trace_full;
 	engine.reduced = config->points == CR_POINTS_SYNC;
-	engine.releases = false;
+	/* Which locks are tried is known only afterwards: what ran before must not matter. */
+	engine.releases = engine.reduced;
 	/* Detectors see one access after the other. */
 	engine.detects = config->detect && engine.kind == CR_ENGINE_FIBER;
 	engine.explores = false;

@@ -55,6 +55,8 @@ struct oracle_state {
 	uint32_t at;		/* the event being read */
 	uint32_t judged;
 	struct oracle_judgement *judgement;
+	uint8_t supers_used;
+	bool places;		/* of files are known: most runs have none */
 	struct oracle_super supers[ORACLE_SUPERS];
 	uint8_t context[CR_THREADS_MAX];	/* the thread's super block */
 	uint8_t registered;	/* calls that returned */
@@ -226,11 +228,24 @@ static void oracle_pool_leak(unsigned int super)
 
 /* ---- data -------------------------------------------------------------- */
 
+static void oracle_begin_places(void)
+{
+	unsigned int i;
+
+	memset(oracle_places, 0, sizeof(oracle_places));
+	memset(oracle_ranks, 0, sizeof(oracle_ranks));
+	for (i = 0; i < ORACLE_PLACES; i++)
+		oracle_places[i].content = 1;
+	oracle.places = true;
+}
+
 static struct oracle_place *oracle_place(int location)
 {
 	unsigned int fs = (unsigned int)location >> 8 & 7;
 	unsigned int inode = (unsigned int)location >> 4 & 3;
 
+	if (!oracle.places)
+		oracle_begin_places();
 	return &oracle_places[fs << 4 | inode << 2 | (location & 3)];
 }
 
@@ -315,21 +330,12 @@ static void oracle_reset(void)
 	}
 }
 
-/* Places are reset by the first read or change: most runs have neither. */
-static void oracle_reset_places(void)
-{
-	unsigned int i;
-
-	memset(oracle_places, 0, sizeof(oracle_places));
-	memset(oracle_ranks, 0, sizeof(oracle_ranks));
-	for (i = 0; i < ORACLE_PLACES; i++)
-		oracle_places[i].content = 1;
-}
-
 static void oracle_super_new(const struct cr_event *event)
 {
 	struct oracle_super *super = &oracle.supers[event->object];
 
+	if (event->object >= oracle.supers_used)
+		oracle.supers_used = (uint8_t)(event->object + 1);
 	memset(super, 0, sizeof(*super));
 	super->kind = (uint8_t)(event->value >> 8);
 	super->uuid = (uint8_t)(event->value >> 16);
@@ -360,7 +366,7 @@ static void oracle_registered(const struct cr_event *event)
 	oracle_register_result(event);
 	if (event->value)
 		return;
-	for (i = 0; i < ORACLE_SUPERS; i++)
+	for (i = 0; i < oracle.supers_used; i++)
 		oracle_init_missing(&oracle.supers[i], oracle.at);
 }
 
@@ -421,7 +427,6 @@ static void oracle_event(const struct cr_event *event)
 void oracle_check(const struct cr_event *trace, size_t length, bool complete,
 		  uint32_t judged, struct oracle_judgement *judgement)
 {
-	bool places = false;
 	uint32_t i;
 
 	memset(judgement, 0, sizeof(*judgement));
@@ -430,10 +435,6 @@ void oracle_check(const struct cr_event *trace, size_t length, bool complete,
 	oracle.judged = judged;
 	oracle.trace = trace;
 	for (i = 0; i < length; i++) {
-		if (!places && trace[i].kind >= EVENT_SET) {
-			oracle_reset_places();
-			places = true;
-		}
 		oracle.at = i;
 		oracle_event(&trace[i]);
 	}

@@ -21,7 +21,7 @@ struct engine_state {
 	/* How the run was asked for. */
 	uint8_t kind;			/* CR_ENGINE_* */
 	bool reduced;			/* points only at synchronisation and promoted accesses */
-	bool releases;			/* and at every release, not of tried locks only */
+	bool releases;			/* and at every release, tried lock or not */
 	bool recording;			/* the tape is written, for a run at every access */
 	bool survives;			/* a stop ends its thread only: see engine_is_over() */
 	bool trace_full;
@@ -52,6 +52,7 @@ struct engine_state {
 
 #define ENGINE_NOW_BYTES	(sizeof(struct engine_state) - offsetof(struct engine_state, steps))
 
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct engine_state engine;
 
 /* Runs body(0) .. body(threads - 1) as threads until all end or one stops. */
@@ -115,4 +116,5 @@ void thread_exclude(bool begin);
 #endif
 extern char engine_stacks[2 * CR_THREADS_MAX][ENGINE_STACK_BYTES];
 
+#pragma GCC visibility pop
 #endif

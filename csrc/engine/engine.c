@@ -88,7 +88,7 @@ static inline bool engine_observe(uintptr_t offset, unsigned int bytes,
 		return false;
 	}
 	if (__builtin_expect(engine.observes, 0))
-		watch_access(offset, bytes, kind, memory_pc(pc));
+		watch_access(offset, bytes, kind, pc);
 	tsan_order(offset, kind);
 	return true;
 }

@@ -81,6 +81,7 @@ struct explore_tree {
 	struct explore_node nodes[EXPLORE_DEPTH_MAX];
 };
 
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct explore_tree explore_tree;
 extern const struct policy policy_explore;
 
@@ -94,4 +95,5 @@ uint64_t explore_class(void);
 /* Switches of that execution from a thread that could have gone on. */
 unsigned int explore_preemptions(void);
 
+#pragma GCC visibility pop
 #endif

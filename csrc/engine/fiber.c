@@ -89,6 +89,15 @@ static unsigned int fiber_ask(unsigned int enabled, unsigned int from)
 	return engine.policy->choose(enabled, from, engine.steps);
 }
 
+/* Until when points are passed over: a thread that is left alone is asked nothing more. */
+static void fiber_look_away(void)
+{
+	if (engine.attends || fiber_sets.alive & (fiber_sets.alive - 1))
+		engine_attend();
+	else
+		engine.attention = engine.steps_max + 1;
+}
+
 static inline __attribute__((always_inline)) void fiber_switch(unsigned int from, unsigned int to)
 {
 	engine.current = (uint8_t)to;
@@ -123,7 +132,7 @@ static void fiber_decide(void)
 	if (!enabled)
 		engine_stop(VERDICT_DEADLOCK);
 	to = fiber_ask(enabled, from);
-	engine_attend();
+	fiber_look_away();
 	fiber_record(enabled, from, to);
 	if (to != from)
 		fiber_switch(from, to);
@@ -219,7 +228,8 @@ static void fiber_save(unsigned int thread)
 	if (FIBER_ASAN || !stack)
 		trail.torn = true;
 	else
-		trail_save_block(stack, (size_t)(engine_stacks[thread + 1] - stack));
+		trail_save_stack(thread, stack,
+				 (size_t)(engine_stacks[thread + 1] - stack));
 }
 
 /* The choice of the next step, or POLICY_NOBODY if there is none. */
@@ -269,7 +279,7 @@ static void fiber_start(void)
 	unsigned int first = fiber_ask(fiber_sets.alive, POLICY_NOBODY);
 
 	engine.enabled = fiber_sets.alive;
-	engine_attend();
+	fiber_look_away();
 	if (!fiber_write(fiber_sets.alive, POLICY_NOBODY, first))
 		engine_note(VERDICT_OVERFLOW);
 	else

@@ -14,27 +14,31 @@
 #define FOOTPRINT_WORDS		(FOOTPRINT_PLACES / 64)
 
 /* So many words are in use: numbers are given one after the other. */
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern uint32_t footprint_words;
 
+/* A word of both sets: the places that were read, and those that were written. */
+struct footprint_word {
+	uint64_t places[2];
+};
+
 struct footprint {
-	uint64_t reads[FOOTPRINT_WORDS];
-	uint64_t writes[FOOTPRINT_WORDS];
+	struct footprint_word words[FOOTPRINT_WORDS];
 };
 
 static inline void footprint_add(struct footprint *footprint, unsigned int place, bool writes)
 {
-	uint64_t *set = writes ? footprint->writes : footprint->reads;
-
-	set[place / 64] |= (uint64_t)1 << place % 64;
+	footprint->words[place / 64].places[writes] |= (uint64_t)1 << place % 64;
 }
 
 static inline bool footprint_has(const struct footprint *footprint, unsigned int place,
 				 bool writes)
 {
-	uint64_t set = footprint->writes[place / 64];
+	const struct footprint_word *word = &footprint->words[place / 64];
+	uint64_t set = word->places[true];
 
 	if (!writes)
-		set |= footprint->reads[place / 64];
+		set |= word->places[false];
 	return set >> place % 64 & 1;
 }
 
@@ -46,12 +50,14 @@ struct footprint_sum {
 
 static inline struct footprint_sum footprint_sum(const struct footprint *footprint)
 {
-	struct footprint_sum sum = { 0, 0 };
+	const struct footprint_word *word = footprint->words;
+	struct footprint_sum sum = { word->places[false] | word->places[true], word->places[true] };
 	unsigned int i;
 
-	for (i = 0; i < footprint_words; i++) {
-		sum.all |= footprint->reads[i] | footprint->writes[i];
-		sum.writes |= footprint->writes[i];
+	for (i = 1; i < footprint_words; i++) {
+		word++;
+		sum.all |= word->places[false] | word->places[true];
+		sum.writes |= word->places[true];
 	}
 	return sum;
 }
@@ -63,23 +69,32 @@ static inline bool footprint_sums_conflict(struct footprint_sum a, struct footpr
 
 static inline void footprint_unite(struct footprint *into, const struct footprint *from)
 {
-	unsigned int i;
+	unsigned int i = 0;
 
-	for (i = 0; i < footprint_words; i++) {
-		into->reads[i] |= from->reads[i];
-		into->writes[i] |= from->writes[i];
-	}
+	do {
+		into->words[i].places[false] |= from->words[i].places[false];
+		into->words[i].places[true] |= from->words[i].places[true];
+	} while (++i < footprint_words);
 }
 
+static inline uint64_t footprint_common(const struct footprint_word *a,
+					const struct footprint_word *b)
+{
+	return (a->places[true] & (b->places[true] | b->places[false])) |
+	       (a->places[false] & b->places[true]);
+}
+
+/* Most scenarios have no more places than one word has bits. */
 static inline bool footprint_conflict(const struct footprint *a, const struct footprint *b)
 {
-	uint64_t both = 0;
-	unsigned int i;
+	unsigned int i = 0;
 
-	for (i = 0; i < footprint_words; i++)
-		both |= (a->writes[i] & (b->writes[i] | b->reads[i])) |
-			(a->reads[i] & b->writes[i]);
-	return both;
+	do {
+		if (footprint_common(&a->words[i], &b->words[i]))
+			return true;
+	} while (++i < footprint_words);
+	return false;
 }
 
+#pragma GCC visibility pop
 #endif

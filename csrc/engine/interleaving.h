@@ -32,6 +32,7 @@ struct interleaving_place {
 	uint64_t stamp;
 };
 
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct interleaving_place interleaving_places[INTERLEAVING_PLACES];
 extern uint64_t interleaving_thread[CR_THREADS_MAX];
 extern uint64_t interleaving_stamp;
@@ -70,4 +71,5 @@ void interleaving_reset(unsigned int threads);
 void interleaving_pair(unsigned int thread, uintptr_t offset, uint32_t pc);
 uint64_t interleaving_class(void);
 
+#pragma GCC visibility pop
 #endif

@@ -17,16 +17,9 @@
 #include "trail.h"
 #include "watch.h"
 
-#define LOCKDEP_UNKNOWN	LOCKDEP_LOCKS
-
-struct lockdep_number {
-	uint64_t stamp;
-	uint8_t number;
-};
-
 struct lockdep lockdep;
 
-static struct lockdep_number lockdep_numbers[MEMORY_MAX / MEMORY_GRAIN];
+struct lockdep_number lockdep_numbers[MEMORY_MAX / MEMORY_GRAIN];
 static uint64_t lockdep_after[LOCKDEP_LOCKS];	/* directly taken while this one was held */
 static uint64_t lockdep_reach[LOCKDEP_LOCKS];	/* its closure */
 
@@ -39,27 +32,25 @@ void lockdep_reset(void)
 {
 	memset(lockdep.held, 0, sizeof(lockdep.held));
 	memset(lockdep.shared, 0, sizeof(lockdep.shared));
+	memset(lockdep.guard, 0, sizeof(lockdep.guard));
 	lockdep.spinning = 0;
 	memset(lockdep_after, 0, lockdep.used * sizeof(lockdep_after[0]));
 	memset(lockdep_reach, 0, lockdep.used * sizeof(lockdep_reach[0]));
 	lockdep.used = 0;
 }
 
-static unsigned int lockdep_find(uintptr_t offset)
+unsigned int lockdep_meet(uintptr_t offset)
 {
 	struct lockdep_number *entry = &lockdep_numbers[offset / MEMORY_GRAIN];
-	uint64_t stamp = watch_stamp(offset);
 
-	if (entry->stamp == stamp)
-		return entry->number;
 	if (lockdep.used == LOCKDEP_LOCKS)
 		return LOCKDEP_UNKNOWN;
 	trail_save(entry, sizeof(*entry));
 	trail_save(&lockdep.used, sizeof(lockdep.used));
-	entry->stamp = stamp;
-	entry->number = (uint8_t)lockdep.used++;
+	entry->stamp = watch_stamp(offset);
+	entry->number = lockdep.used++;
 	lockdep.offset[entry->number] = (uint16_t)(offset / MEMORY_GRAIN);
-	return entry->number;
+	return (unsigned int)entry->number;
 }
 
 void lockdep_sleeps(void)
@@ -101,33 +92,52 @@ static bool lockdep_order(unsigned int before, unsigned int after)
 	return true;
 }
 
-static void lockdep_save(unsigned int thread)
+/* What that thread holds is about to change. */
+static inline void lockdep_changes(unsigned int thread)
 {
+	lockdep.guard[thread] = 0;
+	if (!trail.on)
+		return;
 	trail_save(&lockdep.held[thread], sizeof(lockdep.held[thread]));
 	trail_save(&lockdep.shared[thread], sizeof(lockdep.shared[thread]));
 }
 
+/* Taken while those are held. */
+static __attribute__((noinline)) void lockdep_adds(uint64_t held, unsigned int number,
+						   enum lockdep_way way)
+{
+	if (held & lockdep_bit(number))
+		engine_broken(VERDICT_RECURSIVE_LOCK);
+	if (way != LOCKDEP_WAITED)
+		return;
+	for (; held; held &= held - 1)
+		if (!lockdep_order((unsigned int)__builtin_ctzll(held), number))
+			engine_broken(VERDICT_LOCK_ORDER);
+}
+
+static __attribute__((noinline)) void lockdep_spins(uint64_t bit)
+{
+	trail_save(&lockdep.spinning, sizeof(lockdep.spinning));
+	lockdep.spinning |= bit;
+}
+
 void lockdep_takes(uintptr_t offset, enum lock_mode mode, enum lockdep_way way)
 {
-	uint64_t *held = &lockdep.held[engine.current], before;
+	uint64_t *held = &lockdep.held[engine.current];
 	unsigned int number = lockdep_find(offset);
+	uint64_t bit;
 
 	if (number == LOCKDEP_UNKNOWN)
 		return;
-	if (*held & lockdep_bit(number))
-		engine_broken(VERDICT_RECURSIVE_LOCK);
-	if (way == LOCKDEP_WAITED)
-		for (before = *held; before; before &= before - 1)
-			if (!lockdep_order((unsigned int)__builtin_ctzll(before), number))
-				engine_broken(VERDICT_LOCK_ORDER);
-	lockdep_save(engine.current);
-	*held |= lockdep_bit(number);
+	bit = lockdep_bit(number);
+	if (*held)
+		lockdep_adds(*held, number, way);
+	lockdep_changes(engine.current);
+	*held |= bit;
 	if (mode == LOCK_READ)
-		lockdep.shared[engine.current] |= lockdep_bit(number);
-	if (mode == LOCK_SPIN) {
-		trail_save(&lockdep.spinning, sizeof(lockdep.spinning));
-		lockdep.spinning |= lockdep_bit(number);
-	}
+		lockdep.shared[engine.current] |= bit;
+	if (mode == LOCK_SPIN && !(lockdep.spinning & bit))
+		lockdep_spins(bit);
 }
 
 void lockdep_leaves(uintptr_t offset)
@@ -138,7 +148,7 @@ void lockdep_leaves(uintptr_t offset)
 		return;
 	if (!(lockdep.held[engine.current] & lockdep_bit(number)))
 		engine_broken(VERDICT_LOCK_MISUSE);
-	lockdep_save(engine.current);
+	lockdep_changes(engine.current);
 	lockdep.held[engine.current] &= ~lockdep_bit(number);
 	lockdep.shared[engine.current] &= ~lockdep_bit(number);
 }
@@ -149,17 +159,6 @@ void lockdep_ends(void)
 		engine_broken(VERDICT_LOCK_MISUSE);
 }
 
-bool lockdep_holds(uintptr_t offset, bool writes)
-{
-	unsigned int number = lockdep_find(offset);
-
-	if (number == LOCKDEP_UNKNOWN)
-		return true;
-	if (writes && lockdep.shared[engine.current] & lockdep_bit(number))
-		return false;
-	return lockdep.held[engine.current] & lockdep_bit(number);
-}
-
 void lockdep_forget(unsigned int object)
 {
 	unsigned int i, thread;
@@ -168,7 +167,7 @@ void lockdep_forget(unsigned int object)
 		if (memory_object[lockdep.offset[i] * MEMORY_GRAIN / MEMORY_UNIT] != object)
 			continue;
 		for (thread = 0; thread < CR_THREADS_MAX; thread++) {
-			lockdep_save(thread);
+			lockdep_changes(thread);
 			lockdep.held[thread] &= ~lockdep_bit(i);
 			lockdep.shared[thread] &= ~lockdep_bit(i);
 		}

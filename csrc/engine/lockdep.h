@@ -16,7 +16,10 @@
 #include <stdint.h>
 
 #include "api.h"
+#include "core.h"
 #include "lock.h"
+#include "memory.h"
+#include "watch.h"
 
 #define LOCKDEP_LOCKS	64
 
@@ -27,8 +30,15 @@ struct lockdep {
 	uint64_t spinning;			/* spinlocks */
 	uint16_t offset[LOCKDEP_LOCKS];		/* in units of a place */
 	uint64_t used;
+	/*
+	 * Per thread a guard (memory.h) whose lock it was seen to hold for writing since
+	 * what it holds has changed, or 0: not looked up again, in runs that are not
+	 * taken back.
+	 */
+	uint8_t guard[CR_THREADS_MAX];
 };
 
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct lockdep lockdep;
 
 /* How a lock came to be held. */
@@ -47,8 +57,43 @@ void lockdep_leaves(uintptr_t offset);
 void lockdep_sleeps(void);
 /* The running thread's operation is over. */
 void lockdep_ends(void);
-bool lockdep_holds(uintptr_t offset, bool writes);
 /* An object that holds locks was freed. */
 void lockdep_forget(unsigned int object);
 
+#define LOCKDEP_UNKNOWN	LOCKDEP_LOCKS
+
+/* Per place the number of the lock whose word it is, if it was met in this run and life. */
+struct lockdep_number {
+	uint64_t stamp;
+	uint64_t number;
+};
+
+extern struct lockdep_number lockdep_numbers[MEMORY_MAX / MEMORY_GRAIN];
+
+/* A lock that the run meets now. */
+unsigned int lockdep_meet(uintptr_t offset);
+
+static inline unsigned int lockdep_find(uintptr_t offset)
+{
+	const struct lockdep_number *entry = &lockdep_numbers[offset / MEMORY_GRAIN];
+
+	if (__builtin_expect(entry->stamp == watch_stamp(offset), 1))
+		return (unsigned int)entry->number;
+	return lockdep_meet(offset);
+}
+
+/* Whether the running thread holds it: not only for reading, if it writes. */
+static inline bool lockdep_holds(uintptr_t offset, bool writes)
+{
+	unsigned int number = lockdep_find(offset);
+	uint64_t held = lockdep.held[engine.current];
+
+	if (__builtin_expect(number == LOCKDEP_UNKNOWN, 0))
+		return true;
+	if (writes)
+		held &= ~lockdep.shared[engine.current];
+	return held >> number & 1;
+}
+
+#pragma GCC visibility pop
 #endif

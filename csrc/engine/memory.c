@@ -48,6 +48,15 @@ void memory_table(const void *table, size_t bytes, unsigned int count)
 	}
 }
 
+/* Units from the first to before `end` become usable. */
+static void memory_note_strides(uintptr_t first, uintptr_t end)
+{
+	uintptr_t stride;
+
+	for (stride = first / MEMORY_STRIDE; stride * MEMORY_STRIDE < end; stride++)
+		memory_strides[stride / 64] |= (uint64_t)1 << stride % 64;
+}
+
 static void memory_find_ranges(void)
 {
 	uint32_t offset, end = (uint32_t)memory_bytes();
@@ -65,17 +74,8 @@ static void memory_find_ranges(void)
 			range->offset = offset;
 			range->bytes = 0;
 		}
+		memory_note_strides(offset / MEMORY_UNIT, offset / MEMORY_UNIT + 1);
 		range->bytes += offset + MEMORY_UNIT <= end ? MEMORY_UNIT : end - offset;
-	}
-}
-
-static void memory_note_strides(uintptr_t unit, uintptr_t end)
-{
-	for (; unit < end; unit++) {
-		uintptr_t stride = unit / MEMORY_STRIDE;
-
-		if (memory_state[unit] == MEMORY_USABLE)
-			memory_strides[stride / 64] |= (uint64_t)1 << stride % 64;
 	}
 }
 
@@ -86,7 +86,6 @@ void memory_snapshot(void)
 	memcpy(memory_image, __start_cr_kdata, memory_bytes());
 	memcpy(memory_state_image, memory_state, sizeof(memory_state));
 	memory_find_ranges();
-	memory_note_strides(0, (memory_bytes() + MEMORY_UNIT - 1) / MEMORY_UNIT);
 }
 
 void memory_reset(void)

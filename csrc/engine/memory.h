@@ -28,6 +28,7 @@ enum memory_state {
 	MEMORY_BEYOND,		/* behind an allocated object */
 };
 
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern char __start_cr_kdata[], __stop_cr_kdata[];
 extern char __start_cr_ktext[], __stop_cr_ktext[];
 
@@ -134,4 +135,5 @@ void memory_guard(const void *address, size_t bytes, const void *lock, bool sect
 /* At set-up: races on [address, address + bytes) are known and wanted. */
 void memory_document(const void *address, size_t bytes);
 
+#pragma GCC visibility pop
 #endif

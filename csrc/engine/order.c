@@ -79,20 +79,6 @@ static bool order_after(unsigned int depth, unsigned int head)
 	return order_node(depth)->clock[order_node(head)->thread] >= order_index(head);
 }
 
-/* Whether the step touches the word that `later` waits for, in a way that matters to it. */
-static bool order_touches(unsigned int depth, const struct order_later *later)
-{
-	uintptr_t offset = (uintptr_t)explore_tree.waitable_offset[later->waitable] * MEMORY_GRAIN;
-	unsigned int place;
-
-	if (later->wait == POLICY_GOES_ON)
-		return false;
-	place = places_number(offset);
-	/* Readers of a word do not mind each other. */
-	return footprint_has(&order_node(depth)->did, place,
-			     !footprint_has(later->did, place, true));
-}
-
 /* The schedule that reverses a race: what is known of it. */
 struct order_schedule {
 	unsigned int initials;
@@ -159,17 +145,31 @@ static int order_change(unsigned int thread, unsigned int count, const struct or
 }
 
 /*
+ * Of the thread's first steps how many there are up to the last one that touches the
+ * word, and so that it matters: readers of a word do not mind each other.
+ */
+static inline unsigned int order_touched(unsigned int thread, unsigned int count,
+					 unsigned int place, bool writes)
+{
+	while (count && !footprint_has(&order_node(order_steps[thread][count - 1])->did, place,
+				       writes))
+		count--;
+	return count;
+}
+
+/*
  * The last step that stays and is to blame for the word not being free: the last
  * one that touches it, of a thread that holds it. (Of a word that is waited for to
  * be 0: of any thread.) DEPTH_MAX: there is none, or it comes before `later` anyway.
  */
 static unsigned int order_holder(const struct order_cut *cut, const struct order_later *later)
 {
-	unsigned int last = EXPLORE_DEPTH_MAX, t, n;
+	uintptr_t offset = (uintptr_t)explore_tree.waitable_offset[later->waitable] * MEMORY_GRAIN;
+	unsigned int place = places_number(offset), last = EXPLORE_DEPTH_MAX, t, n;
+	bool writes = !footprint_has(later->did, place, true);
 
 	for (t = 0; t < order_threads; t++) {
-		for (n = cut->stay[t]; n && !order_touches(order_steps[t][n - 1], later); n--)
-			;
+		n = order_touched(t, cut->stay[t], place, writes);
 		if (!n || (last != EXPLORE_DEPTH_MAX && order_steps[t][n - 1] < last))
 			continue;
 		if (later->wait == POLICY_WAITS_ZERO || order_change(t, n, later))
@@ -310,28 +310,35 @@ static void order_reverse(unsigned int head, const struct order_later *later)
 	}
 }
 
+/* Whether `later` is dependent on that step: asked where their sums conflict. */
+static __attribute__((noinline)) bool order_depends(const struct order_later *later,
+						    unsigned int depth)
+{
+	return footprint_conflict(&order_node(depth)->did, later->did);
+}
+
 /*
  * The other threads that have a step which `later` is dependent on and not after
  * yet, as a set, and the depth of the last one each.
  */
-static unsigned int order_find(const struct order_later *later, unsigned int found[CR_THREADS_MAX])
+static inline unsigned int order_find(const struct order_later *later,
+				      unsigned int found[CR_THREADS_MAX])
 {
 	const struct footprint_sum did = later->sum;
-	unsigned int set = 0, t;
+	unsigned int left = ((1u << order_threads) - 1) & ~(1u << later->thread), set = 0;
 
-	for (t = 0; t < order_threads; t++) {
-		unsigned int n = order_counts[t], before = later->before[t];
-		const struct footprint_sum *sums = order_sums[t];
+	for (; left; left &= left - 1) {
+		unsigned int t = (unsigned int)__builtin_ctz(left);
+		const struct footprint_sum *first = order_sums[t] + later->before[t];
+		const struct footprint_sum *sum = order_sums[t] + order_counts[t];
 
-		if (t == later->thread)
-			continue;
-		while (n > before) {
+		while (sum != first) {
 			unsigned int depth;
 
-			if (!footprint_sums_conflict(sums[--n], did))
+			if (__builtin_expect(!footprint_sums_conflict(*--sum, did), 1))
 				continue;
-			depth = order_steps[t][n];
-			if (!footprint_conflict(&order_node(depth)->did, later->did))
+			depth = order_steps[t][sum - order_sums[t]];
+			if (!order_depends(later, depth))
 				continue;
 			found[t] = depth;
 			set |= 1u << t;
@@ -367,12 +374,36 @@ static uint64_t order_hash(const struct explore_node *node)
 	return random_spread(halves[0] ^ random_spread(halves[1] + node->thread + 1));
 }
 
+/*
+ * A clock as one: if it was loaded soon after a lane of it was stored, it would wait
+ * for the store.
+ */
+typedef int16_t order_lanes __attribute__((vector_size(2 * CR_THREADS_MAX)));
+
 static void order_join(uint16_t into[CR_THREADS_MAX], const uint16_t clock[CR_THREADS_MAX])
 {
-	unsigned int t;
+	order_lanes a, b, more;
 
-	for (t = 0; t < CR_THREADS_MAX; t++)
-		into[t] = into[t] > clock[t] ? into[t] : clock[t];
+	memcpy(&a, into, sizeof(a));
+	memcpy(&b, clock, sizeof(b));
+	more = a > b;
+	a = (a & more) | (b & ~more);
+	memcpy(into, &a, sizeof(a));
+}
+
+/* One step more of that thread. */
+static void order_count(uint16_t clock[CR_THREADS_MAX], unsigned int thread)
+{
+	static const int16_t one[CR_THREADS_MAX][CR_THREADS_MAX] = {
+		{ [0] = 1 }, { [1] = 1 }, { [2] = 1 }, { [3] = 1 },
+		{ [4] = 1 }, { [5] = 1 }, { [6] = 1 }, { [7] = 1 },
+	};
+	order_lanes lanes, lane;
+
+	memcpy(&lanes, clock, sizeof(lanes));
+	memcpy(&lane, one[thread], sizeof(lane));
+	lanes += lane;
+	memcpy(clock, &lanes, sizeof(lanes));
 }
 
 /*
@@ -490,7 +521,7 @@ static void order_step(unsigned int depth)
 	memcpy(node->clock, later.before, sizeof(node->clock));
 	for (left = set; left; left &= left - 1)
 		order_join(node->clock, order_node(found[__builtin_ctz(left)])->clock);
-	node->clock[q] = (uint16_t)(order_counts[q] + 1);
+	order_count(node->clock, q);
 	node->order = (depth ? order_node(depth - 1)->order : 0) + order_hash(node);
 	if (set)
 		order_races(&later, set, found);
@@ -502,7 +533,7 @@ static void order_step(unsigned int depth)
 /* A thread that waits at the end would have gone on, had something else come later. */
 static void order_waiting(unsigned int thread)
 {
-	struct footprint did = { .reads = { 0 } };
+	struct footprint did = { 0 };
 	struct order_later later = {
 		.thread = thread,
 		.at = explore_tree.depth,

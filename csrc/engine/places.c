@@ -15,6 +15,7 @@
 
 #define PLACES_MAX	(MEMORY_MAX / MEMORY_GRAIN + MEMORY_OBJECTS_MAX + 1)
 #define PLACES_NONE	0xffff
+#define PLACES_LINE	4	/* units that are compared at once */
 
 struct places places;
 struct places_step places_step;
@@ -26,8 +27,11 @@ static uint64_t places_seen[PLACES_TABLE][2];
 
 /* Per place where it stands in the table; PLACES_NONE if it was not met. */
 static uint16_t places_index[PLACES_MAX];
-/* Per place its number, once it was looked up as a shared one's; else PLACES_NONE. */
-static uint16_t places_short[PLACES_MAX];
+/* Per place its number and that of its object's life (without an object: its own), once known. */
+static struct places_short {
+	uint16_t number;
+	uint16_t life;
+} places_short[PLACES_MAX];
 
 static void places_count_words(void)
 {
@@ -118,18 +122,6 @@ static void places_hash(unsigned int place, bool changes)
 	interleaving_access(engine.current, (uintptr_t)place * MEMORY_GRAIN, changes);
 }
 
-/* A section lock is taken, given back or asked for. */
-static void places_section(uintptr_t offset, enum event_kind kind)
-{
-	uint16_t *held = &places_step.section[engine.current];
-
-	places_stretch++;
-	if (kind != EVENT_LOCK && kind != EVENT_UNLOCK)
-		return;
-	trail_save_range(held, sizeof(*held));
-	*held = kind == EVENT_LOCK ? (uint16_t)(offset / MEMORY_GRAIN) : 0;
-}
-
 /* Others order with that access: see unordered.h. */
 static inline void places_point(unsigned int number, bool writes)
 {
@@ -159,7 +151,7 @@ static inline void places_lives(unsigned int object, bool orders, uint32_t pc)
 	number = places_shared(index, engine.current, false);
 	if (number == PLACES_PRIVATE)
 		return;
-	places_short[places_of_object(object)] = (uint16_t)number;
+	places_short[places_of_object(object)].number = (uint16_t)number;
 	footprint_add(places_step.did, number, false);
 	if (orders)
 		return;
@@ -179,35 +171,51 @@ static __attribute__((noinline)) void places_ordering(unsigned int first, unsign
 						      bool writes)
 {
 	unsigned int object = memory_object[first * MEMORY_GRAIN / MEMORY_UNIT];
-	unsigned int before = PLACES_NONE, index;
+	unsigned int before = PLACES_NONE, index, number, life = PLACES_NONE;
 
-	if (object)
+	if (object) {
 		places_lives(object, true, 0);
+		life = places_short[places_of_object(object)].number;
+	}
 	places_pair(first, last);
 	for (; first <= last; first++, before = index) {
 		index = places_at(first);
-		places_short[first] = (uint16_t)places_shared(index, engine.current, true);
+		number = places_shared(index, engine.current, true);
+		if (!object || life != PLACES_NONE)
+			places_short[first] = (struct places_short){
+				(uint16_t)number, (uint16_t)(object ? life : number)
+			};
 		if (index != before)
-			places_point(places_short[first], writes);
+			places_point(number, writes);
 	}
 }
 
-/* The same where all numbers are known. */
+/* The same where all numbers are known. What is written may as well be read. */
 static inline bool places_ordering_short(unsigned int first, unsigned int last, bool writes)
 {
-	unsigned int object = memory_object[first * MEMORY_GRAIN / MEMORY_UNIT];
-	unsigned int number = places_short[first], life;
+	const struct places_short known = places_short[first];
 
-	if (number == PLACES_NONE || number != places_short[last] || last > first + 1)
+	if (known.number == PLACES_NONE ||
+	    (last != first && (last != first + 1 || places_short[last].number != known.number)))
 		return false;
-	if (object) {
-		life = places_short[places_of_object(object)];
-		if (life == PLACES_NONE)
-			return false;
-		footprint_add(places_step.did, life, false);
-	}
-	places_point(number, writes);
+	footprint_add(places_step.did, known.life, false);
+	places_point(known.number, writes);
 	return true;
+}
+
+/* A section lock is taken, given back or asked for. */
+static __attribute__((noinline)) void places_section(unsigned int first, unsigned int last,
+						     enum event_kind kind)
+{
+	uint16_t *held = &places_step.section[engine.current];
+
+	places_stretch++;
+	if (kind == EVENT_LOCK || kind == EVENT_UNLOCK) {
+		trail_save_word(held);
+		*held = kind == EVENT_LOCK ? (uint16_t)first : 0;
+	}
+	if (!places.sections)
+		places_ordering(first, last, trace_kind_writes(kind));
 }
 
 static __attribute__((noinline)) void places_plainly(unsigned int first, unsigned int last,
@@ -230,23 +238,28 @@ static __attribute__((noinline)) void places_plainly(unsigned int first, unsigne
 	}
 }
 
+/* Whether the same was done since others could last come in between. */
+static inline bool places_is_seen(unsigned int first, unsigned int last, bool writes)
+{
+	unsigned int index = places_index[first];
+
+	return index != PLACES_NONE && places_index[last] == index &&
+	       places_seen[index][writes] == places_stretch;
+}
+
 void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
 {
 	unsigned int first = (unsigned int)(offset / MEMORY_GRAIN);
 	unsigned int last = (unsigned int)((offset + bytes - 1) / MEMORY_GRAIN);
-	unsigned int guard = memory_guard_of[first], index = places_index[first];
+	unsigned int guard = memory_guard_of[first];
 	bool writes = trace_kind_writes(kind);
 
 	if (guard == MEMORY_SECTION) {
-		places_section(offset, kind);
-		if (places.sections)
-			return;
-	}
-	if (watch_is_point(kind, pc) || guard) {
+		places_section(first, last, kind);
+	} else if (guard || watch_is_point(kind, pc)) {
 		if (!places_ordering_short(first, last, writes))
 			places_ordering(first, last, writes);
-	} else if (index == PLACES_NONE || places_index[last] != index ||
-		   places_seen[index][writes] != places_stretch) {
+	} else if (!places_is_seen(first, last, writes)) {
 		places_plainly(first, last, writes, pc);
 	}
 }
@@ -295,29 +308,51 @@ static inline uint64_t places_value(uint64_t word)
 	return distance + INT32_MAX <= 2 * (uint64_t)INT32_MAX ? distance : word;
 }
 
-/* What words of the kernel's data contain, if that is not what set-up left there. */
-static inline uint64_t places_words(uintptr_t at, unsigned int words)
+/* What a word contains, if that is not what set-up left there. */
+static inline uint64_t places_word(uintptr_t at, uint64_t now, uint64_t before)
 {
-	uint64_t now[2] = { 0 }, before[2] = { 0 }, state = 0;
-	unsigned int i;
-
-	memcpy(now, __start_cr_kdata + at, words * sizeof(now[0]));
-	memcpy(before, memory_image + at, words * sizeof(now[0]));
-	if (!((now[0] ^ before[0]) | (now[1] ^ before[1])))
+	if (now == before)
 		return 0;
-	for (i = 0; i < words; i++)
-		if (now[i] != before[i])
-			state += random_spread(places_value(now[i]) ^
-					       (at + i + 1) * 0x9e3779b97f4a7c15u);
+	return random_spread(places_value(now) ^ (at + 1) * 0x9e3779b97f4a7c15u);
+}
+
+/* The same of a unit that is in use. */
+static inline uint64_t places_unit(unsigned int unit)
+{
+	uintptr_t at = (uintptr_t)unit * MEMORY_UNIT;
+	uint64_t now[2], before[2];
+
+	static_assert(MEMORY_UNIT == sizeof(now), "a unit is two words");
+	memcpy(now, __start_cr_kdata + at, sizeof(now));
+	memcpy(before, memory_image + at, sizeof(before));
+	if (!((now[0] ^ before[0]) | (now[1] ^ before[1])) || memory_state[unit])
+		return 0;
+	return places_word(at, now[0], before[0]) + places_word(at + 1, now[1], before[1]);
+}
+
+static __attribute__((noinline)) uint64_t places_units(unsigned int unit, unsigned int end)
+{
+	uint64_t state = 0;
+
+	for (; unit < end; unit++)
+		state += places_unit(unit);
 	return state;
 }
 
-/* Whether all of a stride is in use, and as set-up left it. */
-static inline bool places_is_as_before(unsigned int unit)
+/* A unit, wherever it is. */
+typedef uint64_t places_vector __attribute__((vector_size(MEMORY_UNIT), aligned(8), may_alias));
+
+/* Whether all units of a line are as set-up left them. */
+static inline bool places_are_as_before(unsigned int unit)
 {
-	return memory_stride_is(unit, MEMORY_USABLE) &&
-	       !memcmp(__start_cr_kdata + unit * MEMORY_UNIT, memory_image + unit * MEMORY_UNIT,
-		       MEMORY_STRIDE * MEMORY_UNIT);
+	const places_vector *now = (const void *)(__start_cr_kdata + unit * MEMORY_UNIT);
+	const places_vector *before = (const void *)(memory_image + unit * MEMORY_UNIT);
+	places_vector differ = now[0] ^ before[0];
+	unsigned int i;
+
+	for (i = 1; i < PLACES_LINE; i++)
+		differ |= now[i] ^ before[i];
+	return !(differ[0] | differ[1]);
 }
 
 /*
@@ -327,25 +362,28 @@ static inline bool places_is_as_before(unsigned int unit)
 uint64_t places_state(void)
 {
 	unsigned int units = (unsigned int)(memory_bytes() / MEMORY_UNIT), i, unit, end;
-	uint64_t state = 0;
+	uint64_t state = 0, now = 0, before = 0;
 
-	static_assert(MEMORY_UNIT == 2 * sizeof(uint64_t), "a unit is two words");
 	for (i = 0; i < MEMORY_STRIDES / 64; i++) {
 		uint64_t strides = memory_strides[i];
 
 		for (; strides; strides &= strides - 1) {
 			unit = (i * 64 + (unsigned int)__builtin_ctzll(strides)) * MEMORY_STRIDE;
-			end = unit + MEMORY_STRIDE < units ? unit + MEMORY_STRIDE : units;
-			if (memory_stride_is(unit, MEMORY_FREED) ||
-			    (end - unit == MEMORY_STRIDE && places_is_as_before(unit)))
+			end = unit + MEMORY_STRIDE;
+			if (__builtin_expect(end > units, 0)) {
+				state += places_units(unit, units);
 				continue;
-			for (; unit < end; unit++)
-				if (!memory_state[unit])
-					state += places_words(unit * MEMORY_UNIT, 2);
+			}
+			for (; unit < end; unit += PLACES_LINE)
+				if (!places_are_as_before(unit))
+					state += places_units(unit, unit + PLACES_LINE);
 		}
 	}
 	/* The section may end within a unit. */
-	if (memory_bytes() % MEMORY_UNIT)
-		state += places_words(units * MEMORY_UNIT, 1);
+	if (memory_bytes() % MEMORY_UNIT) {
+		memcpy(&now, __start_cr_kdata + units * MEMORY_UNIT, sizeof(now));
+		memcpy(&before, memory_image + units * MEMORY_UNIT, sizeof(before));
+		state += places_word(units * MEMORY_UNIT, now, before);
+	}
 	return state;
 }

@@ -32,6 +32,7 @@ struct places {
 	uint8_t owner[PLACES_TABLE];		/* the one thread, or PLACES_SHARED */
 	uint16_t number[PLACES_TABLE];		/* in footprints, of a shared one */
 };
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct places places;
 
 /* Forgets all places, or (with `keep`) takes over those that `places` has. */
@@ -61,4 +62,5 @@ extern struct places_step places_step;
 /* The stretch of the step up to the next such access has a number of its own. */
 extern uint64_t places_stretch;
 
+#pragma GCC visibility pop
 #endif

@@ -39,6 +39,7 @@ struct policy {
 };
 
 /* The first step at which the policy wants to be asked; it sets this at will. */
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern uint32_t policy_rest;
 
 /*
@@ -146,4 +147,5 @@ static inline unsigned int policy_answer(unsigned int enabled, unsigned int curr
 	return policy_count(policy_ring(enabled, current) & ((1u << distance) - 1));
 }
 
+#pragma GCC visibility pop
 #endif

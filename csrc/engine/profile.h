@@ -32,6 +32,7 @@ struct profile {
 	uint16_t shared_places[MEMORY_MAX / MEMORY_GRAIN];
 	struct profile_place places[MEMORY_MAX / MEMORY_GRAIN];
 };
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct profile profile;
 
 /* Decides as `random` does, and counts. */
@@ -40,4 +41,5 @@ extern const struct policy profile_policy;
 void profile_begin(unsigned int threads);
 void profile_end(void);
 
+#pragma GCC visibility pop
 #endif

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Vector clocks. A thread's clock counts its releases; an access is named by its
- * thread's count at that time, and happens before whoever has seen that count
- * released. Everything carries a stamp of the run and of the object's life, so
- * that nothing is cleared between runs and a new object begins without a past.
+ * Vector clocks. The run's releases are counted, and an access has the count at
+ * its time. A thread's clock has per thread the count of its last release that
+ * this one has seen: an access with a later count does not happen before it.
+ * Places and words carry a stamp of the run and of the object's life, so that
+ * nothing is cleared between runs and a new object begins without a past.
  *
  * A place remembers per thread the last plain and the last marked read and
  * write: if an earlier one of a class is in no order with somebody later, then
  * neither is the last one.
+ *
+ * Every access of every run comes here. So what is rare has functions of its own,
+ * called last if at all, which leaves the others without a frame; and what saves
+ * old values is compiled apart from what need not (`logged` is trail.on).
  */
 #include "race.h"
 
-#include <stddef.h>
+#include <assert.h>
 #include <string.h>
 
 #include "core.h"
@@ -24,35 +29,48 @@
 #define RACE_PLACES	(MEMORY_MAX / MEMORY_GRAIN)
 #define RACE_WORDS	(RACE_PLACES + MEMORY_OBJECTS_MAX + 1)
 
-/* Classes of accesses, as bits of a number. */
-enum {
-	RACE_WRITES = 1,
-	RACE_PLAIN = 2,
-	RACE_CLASSES = 4,
+/*
+ * Classes of accesses: 1 writes, 2 is plain. Per place there is a record for each
+ * thread and class, by this number; sets of them have a bit for each.
+ */
+#define RACE_CLASSES		4
+#define RACE_AT(class, thread)	((class) * CR_THREADS_MAX + (thread))
+#define RACE_RECORDS		RACE_AT(RACE_CLASSES, 0)
+#define RACE_CLASS(class)	((uint32_t)0xff << RACE_AT(class, 0))
+#define RACE_THREAD(thread)	((uint32_t)0x01010101 << (thread))
+
+/* What a record conflicts with: those of the other threads that write, or are plain, or both. */
+#define RACE_RIVALS(class, thread)					\
+	((RACE_CLASS(3) | ((class) & 1 ? RACE_CLASS(2) : 0) |		\
+	  ((class) & 2 ? RACE_CLASS(1) : 0) |				\
+	  ((class) == 3 ? RACE_CLASS(0) : 0)) & ~RACE_THREAD(thread))
+#define RACE_RIVALS_4(class, thread)					\
+	RACE_RIVALS(class, thread), RACE_RIVALS(class, (thread) + 1),	\
+	RACE_RIVALS(class, (thread) + 2), RACE_RIVALS(class, (thread) + 3)
+static const uint32_t race_rivals[RACE_RECORDS] = {
+	RACE_RIVALS_4(0, 0), RACE_RIVALS_4(0, 4), RACE_RIVALS_4(1, 0), RACE_RIVALS_4(1, 4),
+	RACE_RIVALS_4(2, 0), RACE_RIVALS_4(2, 4), RACE_RIVALS_4(3, 0), RACE_RIVALS_4(3, 4),
 };
 
-/* A class's bits in the set of a place, one per thread. */
-#define RACE_MASK(class)	((uint32_t)0xff << (class) * CR_THREADS_MAX)
-
 struct race_record {
-	uint32_t count;		/* of its thread's clock */
-	uint32_t pc;
-	uint32_t event;		/* its place in the trace */
-	uint8_t kind;
+	const void *pc;		/* told as an offset, which few records ever are */
 	uint64_t held;		/* see lockdep.h */
+	int32_t count;		/* of releases before it */
+	uint32_t event;		/* what comes next in the trace, behind it if that is full */
+	uint32_t kind;
 };
 
 struct race_place {
-	uint64_t stamp;
-	uint32_t used;		/* bit class * CR_THREADS_MAX + thread */
-	struct race_record records[RACE_CLASSES][CR_THREADS_MAX];
+	uint64_t stamp;		/* if it is another one, no record is in use */
+	uint32_t used;
 };
 
+/* Signed, since that is what vectors of a machine compare at once. */
 struct race_clock {
-	uint32_t of[CR_THREADS_MAX];
-};
+	int32_t of[CR_THREADS_MAX];
+} __attribute__((aligned(16)));
 
-/* What a word or an object's life has released. */
+/* What a word or an object's life has released; nothing, if the stamp is another one. */
 struct race_word {
 	uint64_t stamp;
 	struct race_clock writes;
@@ -61,9 +79,14 @@ struct race_word {
 
 struct race_met race_met;
 
-static struct race_clock race_threads[CR_THREADS_MAX];
-static struct race_place race_places[RACE_PLACES];
-static struct race_word race_words[RACE_WORDS];
+/* One object, so that its parts have one address in a register. */
+static struct {
+	struct race_clock threads[CR_THREADS_MAX];
+	uint64_t count;		/* of releases of all threads, and 1 */
+	struct race_word words[RACE_WORDS];
+	struct race_place places[RACE_PLACES];
+	struct race_record records[RACE_PLACES][RACE_RECORDS];
+} race_now;
 
 /* Races of the process, for api.h: found by a hash of the pair. */
 #define RACE_BUCKETS	1024
@@ -86,36 +109,9 @@ void race_reset(bool again)
 		return;
 	}
 	race_told_used = 0;
-	memset(race_threads, 0, sizeof(race_threads));
-	for (i = 0; i < CR_THREADS_MAX; i++)
-		race_threads[i].of[i] = 1;
+	memset(race_now.threads, 0, sizeof(race_now.threads));
+	race_now.count = 1;
 	race_met.judged = false;
-}
-
-static inline void race_join(struct race_clock *into, const struct race_clock *from)
-{
-	unsigned int i;
-
-	trail_save(into, sizeof(*into));
-	for (i = 0; i < CR_THREADS_MAX; i++)
-		into->of[i] = into->of[i] > from->of[i] ? into->of[i] : from->of[i];
-}
-
-static struct race_word *race_word_at(unsigned int at, uint64_t stamp)
-{
-	struct race_word *word = &race_words[at];
-
-	if (word->stamp != stamp) {
-		trail_save(word, sizeof(*word));
-		memset(word, 0, sizeof(*word));
-		word->stamp = stamp;
-	}
-	return word;
-}
-
-static struct race_word *race_word(uintptr_t offset)
-{
-	return race_word_at((unsigned int)(offset / MEMORY_GRAIN), watch_stamp(offset));
 }
 
 /* ---- what was found ---------------------------------------------------- */
@@ -133,11 +129,12 @@ static void race_held(uint64_t held, uint32_t *offsets)
 
 struct race_pair {
 	const struct race_record *side[2];	/* [0] comes first in the code */
+	uint32_t pc[2];
 };
 
 static uint64_t race_hash(const struct race_pair *pair)
 {
-	uint64_t pcs = (uint64_t)pair->side[0]->pc << 32 | pair->side[1]->pc;
+	uint64_t pcs = (uint64_t)pair->pc[0] << 32 | pair->pc[1];
 	uint64_t kinds = (uint64_t)pair->side[0]->kind << 28 | (uint64_t)pair->side[1]->kind << 60;
 
 	return (pcs ^ kinds) * 0x9e3779b97f4a7c15u;
@@ -145,8 +142,8 @@ static uint64_t race_hash(const struct race_pair *pair)
 
 static bool race_is(const struct cr_race *race, const struct race_pair *pair)
 {
-	return race->pc[0] == pair->side[0]->pc && race->kind[0] == pair->side[0]->kind &&
-	       race->pc[1] == pair->side[1]->pc && race->kind[1] == pair->side[1]->kind;
+	return race->pc[0] == pair->pc[0] && race->kind[0] == pair->side[0]->kind &&
+	       race->pc[1] == pair->pc[1] && race->kind[1] == pair->side[1]->kind;
 }
 
 /* The pair's line of the table, NULL if that is full. */
@@ -179,8 +176,8 @@ static void race_tell(const struct race_pair *pair, uintptr_t offset)
 	if (race->count++)
 		return;
 	for (i = 0; i < 2; i++) {
-		race->pc[i] = pair->side[i]->pc;
-		race->kind[i] = pair->side[i]->kind;
+		race->pc[i] = pair->pc[i];
+		race->kind[i] = (uint8_t)pair->side[i]->kind;
 		race_held(pair->side[i]->held, race->held[i]);
 	}
 	race->object = (uint32_t)offset;
@@ -188,137 +185,228 @@ static void race_tell(const struct race_pair *pair, uintptr_t offset)
 	race->schedule = engine.schedule;
 }
 
-static void race_found(uintptr_t offset, const struct race_record *before,
+static __attribute__((noinline)) void race_found(uintptr_t offset, const struct race_record *before,
 		       const struct race_record *now)
 {
-	bool swap = before->pc > now->pc || (before->pc == now->pc && before->kind > now->kind);
-	struct race_pair pair = { { swap ? now : before, swap ? before : now } };
+	uint32_t early = memory_pc(before->pc), late = memory_pc(now->pc);
+	bool swap = early > late || (early == late && before->kind > now->kind);
+	struct race_pair pair = {
+		{ swap ? now : before, swap ? before : now },
+		{ swap ? late : early, swap ? early : late },
+	};
 
 	race_tell(&pair, offset);
 	if (race_met.judged || memory_is_racy(offset))
 		return;
 	trail_save(&race_met, sizeof(race_met));
 	race_met.judged = true;
-	race_met.violation = now->event;
-	race_met.cause = before->event;
+	race_met.violation = now->event - engine.trace_full;
+	race_met.cause = before->event - engine.trace_full;
 }
 
 /* ---- accesses ---------------------------------------------------------- */
 
-static void race_check(const struct race_place *place, uintptr_t offset, unsigned int class,
-		       const struct race_record *now)
+/* Of those rivals the first one that the running thread has not seen a release of since. */
+static inline uint32_t race_unordered(const struct race_record *records, uint32_t rivals)
 {
-	const struct race_clock *clock = &race_threads[engine.current];
-	uint32_t rivals = RACE_MASK(RACE_WRITES | RACE_PLAIN);
+	const struct race_clock *clock = &race_now.threads[engine.current];
 
-	if (class & RACE_PLAIN)
-		rivals |= RACE_MASK(RACE_WRITES);
-	if (class & RACE_WRITES)
-		rivals |= RACE_MASK(RACE_PLAIN);
-	if (class == (RACE_WRITES | RACE_PLAIN))
-		rivals |= RACE_MASK(0);
-	rivals &= place->used & ~(0x01010101u << engine.current);
 	for (; rivals; rivals &= rivals - 1) {
-		unsigned int at = (unsigned int)__builtin_ctz(rivals);
-		unsigned int thread = at % CR_THREADS_MAX;
-		const struct race_record *before = &place->records[at / CR_THREADS_MAX][thread];
+		unsigned int rival = (unsigned int)__builtin_ctz(rivals);
 
-		if (before->count > clock->of[thread])
-			race_found(offset, before, now);
+		if (records[rival].count > clock->of[rival % CR_THREADS_MAX])
+			break;
 	}
+	return rivals;
 }
 
-static void race_place(uintptr_t offset, enum event_kind kind, uint32_t pc)
+static __attribute__((noinline)) void race_met_by(uintptr_t offset, unsigned int at,
+						  uint32_t rivals)
 {
-	struct race_place *place = &race_places[offset / MEMORY_GRAIN];
-	bool plain = kind == EVENT_READ || kind == EVENT_WRITE;
-	unsigned int class = (plain ? RACE_PLAIN : 0) | (trace_kind_writes(kind) ? RACE_WRITES : 0);
-	uint32_t bit = (uint32_t)1 << (class * CR_THREADS_MAX + engine.current);
-	uint64_t stamp = watch_stamp(offset);
-	struct race_record *record = &place->records[class][engine.current];
-	struct race_record now = {
-		.count = race_threads[engine.current].of[engine.current],
-		.pc = pc, .kind = (uint8_t)kind, .held = lockdep.held[engine.current],
-		/* A full trace has it already, else it is what comes next there. */
-		.event = (uint32_t)trace_length() - engine.trace_full,
-	};
+	const struct race_record *records = race_now.records[offset / MEMORY_GRAIN];
 
-	/* Of an earlier life, too, which may be taken back to. */
-	if (place->used & bit)
+	for (; rivals; rivals = race_unordered(records, rivals & (rivals - 1)))
+		race_found(offset, &records[__builtin_ctz(rivals)], &records[at]);
+}
+
+/* The new record `at` with those of others that it conflicts with: most are in order. */
+static __attribute__((noinline)) void race_check(uintptr_t offset, unsigned int at,
+						 uint32_t rivals)
+{
+	rivals = race_unordered(race_now.records[offset / MEMORY_GRAIN], rivals);
+	if (rivals)
+		race_met_by(offset, at, rivals);
+}
+
+/* The running thread's record of an access of that kind, which is not a lock's. */
+static inline unsigned int race_at(enum event_kind kind)
+{
+	unsigned int class = kind ^ 2u;
+
+	static_assert(EVENT_READ == 0 && EVENT_WRITE == 1 && EVENT_READ_MARKED == 2 &&
+		      EVENT_WRITE_MARKED == 3, "the first kinds are the classes, plain ones first");
+	if (kind >= EVENT_ATOMIC)
+		class = kind == EVENT_ATOMIC;
+	return RACE_AT(class, engine.current);
+}
+
+/* Calls nothing but at its end, so that nothing has to be kept over a call. */
+static inline __attribute__((always_inline)) void race_place(uintptr_t offset, enum event_kind kind,
+							     const void *pc, bool logged)
+{
+	struct race_place *place = &race_now.places[offset / MEMORY_GRAIN];
+	unsigned int at = race_at(kind);
+	struct race_record *record = &race_now.records[offset / MEMORY_GRAIN][at];
+	uint64_t stamp = watch_stamp(offset);
+	uint32_t used = place->used;
+
+	if (logged) {
+		/* Even if not in use: it may be in an earlier life, which may be taken back to. */
 		trail_save(record, sizeof(*record));
-	trail_save(place, offsetof(struct race_place, records));
-	if (place->stamp != stamp) {
-		place->stamp = stamp;
-		place->used = 0;
+		trail_save(place, sizeof(*place));
 	}
-	if (place->used)
-		race_check(place, offset, class, &now);
-	place->used |= bit;
-	*record = now;
+	if (place->stamp != stamp)
+		used = 0;
+	/* Here both ways meet: else the rest would be compiled twice, for want of registers. */
+	__asm__("" : "+r"(used));
+	place->stamp = stamp;
+	place->used = used | (uint32_t)1 << at;
+	record->pc = pc;
+	record->held = lockdep.held[engine.current];
+	record->count = (int32_t)race_now.count;
+	record->event = (uint32_t)trace_used;
+	record->kind = kind;
+	used &= race_rivals[at];
+	if (used)
+		race_check(offset, at, used);
+}
+
+/* ---- order ------------------------------------------------------------- */
+
+static inline __attribute__((always_inline)) void race_join(struct race_clock *restrict into,
+							    const struct race_clock *restrict from,
+							    bool logged)
+{
+	unsigned int i;
+
+	if (logged)
+		trail_save(into, sizeof(*into));
+	for (i = 0; i < CR_THREADS_MAX; i++)
+		into->of[i] = into->of[i] > from->of[i] ? into->of[i] : from->of[i];
+}
+
+/*
+ * The thread sees the word as it is now: with `reads` it comes after readers, too.
+ * What was not released in this run and life is nothing to see.
+ */
+static inline __attribute__((always_inline)) void race_see(const struct race_word *word,
+							   uint64_t stamp, bool reads, bool logged)
+{
+	struct race_clock *clock = &race_now.threads[engine.current];
+
+	if (word->stamp != stamp)
+		return;
+	race_join(clock, &word->writes, logged);
+	if (reads)
+		race_join(clock, &word->reads, logged);
 }
 
 /* What the thread did so far happens before whoever sees the word as it is now. */
-static void race_release(struct race_clock *word)
+static inline __attribute__((always_inline)) void race_release(struct race_word *word,
+							       uint64_t stamp, bool reads,
+							       bool logged)
 {
-	struct race_clock *clock = &race_threads[engine.current];
+	unsigned int thread = engine.current;
+	struct race_clock *clock = &race_now.threads[thread];
 
-	race_join(word, clock);
-	trail_save(&clock->of[engine.current & ~1u], 2 * sizeof(clock->of[0]));
-	clock->of[engine.current]++;
+	/* Nobody reads a thread's own count but here, so it need not be taken back. */
+	clock->of[thread] = (int32_t)race_now.count;
+	if (word->stamp == stamp) {
+		race_join(reads ? &word->reads : &word->writes, clock, logged);
+	} else {
+		if (logged)
+			trail_save(word, sizeof(*word));
+		*word = (struct race_word){ .stamp = stamp };
+		*(reads ? &word->reads : &word->writes) = *clock;
+	}
+	if (logged)
+		trail_save(&race_now.count, sizeof(race_now.count));
+	race_now.count++;
 }
 
-static void race_order(uintptr_t offset, enum event_kind kind, uint32_t pc)
+static inline __attribute__((always_inline)) void race_lock(uintptr_t offset, enum event_kind kind,
+							    bool logged)
 {
-	struct race_clock *clock = &race_threads[engine.current];
-	struct race_word *word = race_word(offset);
+	struct race_word *word = &race_now.words[offset / MEMORY_GRAIN];
+	uint64_t stamp = watch_stamp(offset);
 
-	switch (kind) {
-	case EVENT_LOCK:
-		race_join(clock, &word->reads);
-		race_join(clock, &word->writes);
-		return;
-	case EVENT_LOCK_SHARED:
-		race_join(clock, &word->writes);
-		return;
-	case EVENT_UNLOCK:
-		race_release(&word->writes);
-		return;
-	case EVENT_UNLOCK_SHARED:
-		race_release(&word->reads);
-		return;
-	default:
-		race_join(clock, &word->writes);
-		race_place(offset, kind, pc);
-		race_release(&word->writes);
-	}
+	if (kind == EVENT_LOCK || kind == EVENT_LOCK_SHARED)
+		race_see(word, stamp, kind == EVENT_LOCK, logged);
+	else
+		race_release(word, stamp, kind == EVENT_UNLOCK_SHARED, logged);
 }
 
-void race_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
+static inline __attribute__((always_inline)) void race_range(uintptr_t offset, unsigned int bytes,
+							     enum event_kind kind, const void *pc,
+							     bool logged)
 {
-	uintptr_t end = offset + bytes;
+	struct race_word *word = &race_now.words[offset / MEMORY_GRAIN];
+	uintptr_t at;
 
-	if (kind >= EVENT_ATOMIC && kind != EVENT_ATOMIC_READ) {
-		race_order(offset, kind, pc);
-		return;
-	}
-	for (; offset < end; offset += 8)
-		race_place(offset, kind, pc);
+	if (kind == EVENT_ATOMIC)
+		race_see(word, watch_stamp(offset), false, logged);
+	for (at = offset; at < offset + bytes; at += 8)
+		race_place(at, kind, pc, logged);
+	if (kind == EVENT_ATOMIC)
+		race_release(word, watch_stamp(offset), false, logged);
+}
+
+static __attribute__((noinline)) void race_lock_only(uintptr_t offset, enum event_kind kind)
+{
+	race_lock(offset, kind, false);
+}
+
+/* The same as race_access(), where the run may be taken back. */
+static __attribute__((noinline)) void race_logged(uintptr_t offset, unsigned int bytes,
+						  enum event_kind kind, const void *pc)
+{
+	if (kind > EVENT_ATOMIC_READ)
+		race_lock(offset, kind, true);
+	else
+		race_range(offset, bytes, kind, pc, true);
+}
+
+static __attribute__((noinline)) void race_long(uintptr_t offset, unsigned int bytes,
+						enum event_kind kind, const void *pc)
+{
+	race_range(offset, bytes, kind, pc, false);
+}
+
+void race_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, const void *pc)
+{
+	if (trail.on)
+		race_logged(offset, bytes, kind, pc);
+	else if (kind > EVENT_ATOMIC_READ)
+		race_lock_only(offset, kind);
+	else if (kind >= EVENT_ATOMIC || bytes - 1 >= 8)
+		race_long(offset, bytes, kind, pc);
+	else
+		race_place(offset, kind, pc, false);
 }
 
 void race_acquire(uintptr_t offset)
 {
-	race_join(&race_threads[engine.current], &race_word(offset)->writes);
+	race_see(&race_now.words[offset / MEMORY_GRAIN], watch_stamp(offset), false, trail.on);
 }
 
 void race_life(uintptr_t offset)
 {
-	unsigned int object = memory_object[offset / MEMORY_UNIT];
-	struct race_word *life = race_word_at(RACE_PLACES + object, interleaving_stamp);
+	struct race_word *life = &race_now.words[RACE_PLACES + memory_object[offset / MEMORY_UNIT]];
 
 	if (memory_state[offset / MEMORY_UNIT] == MEMORY_FREED)
-		race_release(&life->writes);
+		race_release(life, interleaving_stamp, false, trail.on);
 	else
-		race_join(&race_threads[engine.current], &life->writes);
+		race_see(life, interleaving_stamp, false, trail.on);
 }
 
 /* ---- api.h ------------------------------------------------------------- */

@@ -28,6 +28,7 @@ struct race_met {
 	uint32_t cause;
 };
 
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct race_met race_met;
 
 /*
@@ -36,10 +37,11 @@ extern struct race_met race_met;
  */
 void race_reset(bool again);
 /* The running thread's access, in the order in which they happen. */
-void race_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc);
+void race_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, const void *pc);
 /* A wait for that word to be 0 is over: whoever made it so happened before. */
 void race_acquire(uintptr_t offset);
 /* The object at that offset has begun or ended its life. */
 void race_life(uintptr_t offset);
 
+#pragma GCC visibility pop
 #endif

@@ -14,8 +14,10 @@
 /* Finds it, and returns about how many preemptions it has. */
 unsigned int simpler_find(void);
 /* Runs it. */
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern const struct policy policy_simpler;
 /* After that: the preemptions it had. False: it could not be run as it was found. */
 bool simpler_ran(unsigned int *preemptions);
 
+#pragma GCC visibility pop
 #endif

@@ -21,16 +21,16 @@ struct trace_part {
 
 static struct cr_event trace_table[CR_TRACE_MAX];
 static struct trace_part trace_parts[CR_THREADS_MAX];
-static size_t trace_used;
+size_t trace_used;
 
 void trace_reset(void)
 {
 	trace_used = 0;
 }
 
-static struct cr_event *trace_claim_part(void)
+static struct cr_event *trace_claim_part(unsigned int thread)
 {
-	struct trace_part *part = &trace_parts[thread_self()];
+	struct trace_part *part = &trace_parts[thread];
 	size_t at = __atomic_fetch_add(&trace_used, 1, __ATOMIC_RELAXED);
 
 	if (at >= CR_TRACE_MAX)
@@ -39,11 +39,10 @@ static struct cr_event *trace_claim_part(void)
 	return &part->events[part->used++];
 }
 
-/* NULL: no trace is kept. */
-static struct cr_event *trace_claim(void)
+static inline struct cr_event *trace_claim(unsigned int thread)
 {
-	if (engine.kind != CR_ENGINE_FIBER)
-		return engine.kind == CR_ENGINE_THREAD ? trace_claim_part() : NULL;
+	if (engine.kind == CR_ENGINE_THREAD)
+		return trace_claim_part(thread);
 	if (trace_used >= CR_TRACE_MAX)
 		engine_stop(VERDICT_OVERFLOW);
 	trail_save(&trace_used, sizeof(trace_used));
@@ -64,35 +63,28 @@ void trace_merge(void)
 	}
 }
 
-static void trace_write(struct cr_event *event, enum event_kind kind, int object, int64_t value)
+static inline void trace_write(enum event_kind kind, int object, int64_t value, uint32_t pc,
+			       unsigned int enabled)
 {
-	event->step = engine.steps;
-	event->thread = (uint8_t)engine_self();
-	event->kind = (uint8_t)kind;
-	event->object = object;
-	event->value = value;
+	unsigned int thread = engine.kind == CR_ENGINE_THREAD ? thread_self() : engine.current;
+
+	*trace_claim(thread) = (struct cr_event){
+		.step = engine.steps, .thread = (uint8_t)thread, .kind = (uint8_t)kind,
+		.enabled = (uint16_t)enabled, .object = object, .pc = pc, .value = value,
+	};
 }
 
 void trace_append(enum event_kind kind, int object, int64_t value)
 {
-	struct cr_event *event = trace_claim();
-
-	if (!event)
-		return;
-	trace_write(event, kind, object, value);
-	event->pc = 0;
 	/* A full trace tells every decision: a thread's first event has no access. */
-	event->enabled = engine.trace_full ? (uint16_t)engine.enabled : 0;
+	if (engine.kind != CR_ENGINE_BARE)
+		trace_write(kind, object, value, 0, engine.trace_full ? engine.enabled : 0);
 }
 
 void trace_access(enum event_kind kind, int object, int64_t value,
 		  uint32_t pc, unsigned int enabled)
 {
-	struct cr_event *event = trace_claim();
-
-	trace_write(event, kind, object, value);
-	event->pc = pc;
-	event->enabled = (uint16_t)enabled;
+	trace_write(kind, object, value, pc, enabled);
 }
 
 size_t trace_length(void)

@@ -41,6 +41,10 @@ static inline bool trace_kind_writes(enum event_kind kind)
 	return !(reads >> kind & 1);
 }
 
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
+/* Events so far, and those of real threads that came too late: see trace_length(). */
+extern size_t trace_used;
+
 void trace_reset(void);
 size_t trace_length(void);
 void trace_append(enum event_kind kind, int object, int64_t value);
@@ -50,4 +54,5 @@ void trace_access(enum event_kind kind, int object, int64_t value,
 void trace_merge(void);
 const struct cr_event *trace_events(size_t *length);
 
+#pragma GCC visibility pop
 #endif

@@ -2,8 +2,9 @@
 /* The log is two arrays; an execution with more than that is followed by one from the start. */
 #include "trail.h"
 
-/* Behind each block. */
+/* In front of each block. */
 struct trail_block {
+	unsigned int number;	/* of the stack */
 	char *at;
 	size_t bytes;
 };
@@ -13,7 +14,7 @@ struct trail trail;
 bool trail_begin(bool on)
 {
 	trail.on = on;
-	trail.end = on ? trail.words + TRAIL_WORDS : trail.words;
+	trail.end = on ? trail.words + TRAIL_WORDS - TRAIL_SPARE : NULL;
 	if (on && trail.kept)
 		return true;
 	trail.kept = 0;
@@ -22,29 +23,40 @@ bool trail_begin(bool on)
 	return false;
 }
 
-void trail_save_block(void *at, size_t bytes)
+void trail_save_many(void *at, size_t count)
 {
-	struct trail_block block = { at, bytes };
+	char *word = at;
+
+	for (; count; count--, word += sizeof(uint64_t))
+		trail_save_words(word, 1);
+}
+
+void trail_save_stack(unsigned int number, void *at, size_t bytes)
+{
+	struct trail_block block = { number, at, bytes };
 	char *to = trail.next.block;
 
 	if (bytes + sizeof(block) > (size_t)(trail.blocks + TRAIL_BYTES - to)) {
 		trail.torn = true;
 		return;
 	}
-	memcpy(to, at, bytes);
-	memcpy(to + bytes, &block, sizeof(block));
-	trail.next.block = to + bytes + sizeof(block);
+	memcpy(to, &block, sizeof(block));
+	memcpy(to + sizeof(block), at, bytes);
+	trail.next.block = to + sizeof(block) + bytes;
 }
 
-static void trail_back_blocks(char *to)
+/* The oldest block of each stack. */
+static void trail_back_stacks(const char *from)
 {
+	const char *end = trail.next.block;
 	struct trail_block block;
+	unsigned int back = 0;
 
-	while (trail.next.block > to) {
-		trail.next.block -= sizeof(block);
-		memcpy(&block, trail.next.block, sizeof(block));
-		trail.next.block -= block.bytes;
-		memcpy(block.at, trail.next.block, block.bytes);
+	for (; from < end; from += sizeof(block) + block.bytes) {
+		memcpy(&block, from, sizeof(block));
+		if (!(back >> block.number & 1))
+			memcpy(block.at, from + sizeof(block), block.bytes);
+		back |= 1u << block.number;
 	}
 }
 
@@ -59,6 +71,6 @@ void trail_back(struct trail_mark to, uint32_t kept, unsigned int current)
 #pragma GCC unroll 4
 	while (word-- > to.word)
 		memcpy(word->at, &word->was, sizeof(word->was));
-	trail.next.word = to.word;
-	trail_back_blocks(to.block);
+	trail_back_stacks(to.block);
+	trail.next = to;
 }

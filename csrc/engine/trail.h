@@ -26,6 +26,7 @@
 
 #define TRAIL_WORDS	(1 << 18)
 #define TRAIL_BYTES	(1 << 20)
+#define TRAIL_SPARE	64	/* words at the end of the room, so that few are saved unasked */
 
 struct trail_word {
 	void *at;
@@ -40,16 +41,17 @@ struct trail_mark {
 
 struct trail {
 	struct trail_mark next;
-	struct trail_word *end;	/* of the room for words: none if the run is not logged */
+	struct trail_word *end;	/* where no word may begin: NULL if the run is not logged */
 	bool on;
 	bool torn;		/* something is missing in it: nothing can be taken back */
 	uint32_t kept;		/* the next execution's steps that need not be done again */
 	uint32_t current;	/* and who took the last of them */
 	struct trail_word words[TRAIL_WORDS];
-	/* Blocks, each with where it was and its size behind it: stacks overlap nothing else. */
+	/* Blocks, each behind what is known of it: stacks overlap nothing else. */
 	char blocks[TRAIL_BYTES] __attribute__((aligned(64)));
 };
 
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct trail trail;
 
 /*
@@ -59,15 +61,20 @@ extern struct trail trail;
 bool trail_begin(bool on);
 /* Takes back what was changed since `to` was next: so many steps are kept, the last is whose. */
 void trail_back(struct trail_mark to, uint32_t kept, unsigned int current);
-/* A block that is about to change, and overlaps nothing that is saved as words. */
-void trail_save_block(void *at, size_t bytes);
+/*
+ * The stack of that number, from `at` upwards. It overlaps nothing that is saved as
+ * words, and the oldest block of each stack is all that it takes to put it back.
+ */
+void trail_save_stack(unsigned int number, void *at, size_t bytes);
+/* Any number of words. */
+void trail_save_many(void *at, size_t count);
 
 static inline __attribute__((always_inline)) void trail_save_words(void *at, size_t count)
 {
 	struct trail_word *word = trail.next.word;
 	size_t i;
 
-	if (__builtin_expect((size_t)(trail.end - word) < count, 0)) {
+	if (word >= trail.end) {
 		trail.torn = true;
 		return;
 	}
@@ -85,8 +92,15 @@ static inline __attribute__((always_inline)) void trail_save_words(void *at, siz
 #define trail_save(at, bytes)						\
 	do {								\
 		static_assert((bytes) % 8 == 0, "whole words");		\
+		static_assert((bytes) / 8 <= TRAIL_SPARE, "few words");	\
 		trail_save_words(at, (bytes) / 8);			\
 	} while (0)
+
+/* The same of a field within an aligned word. */
+static inline void trail_save_word(void *at)
+{
+	trail_save_words((void *)((uintptr_t)at & ~(uintptr_t)7), 1);
+}
 
 /*
  * The same of any size and anywhere: of the aligned words that it touches, so that
@@ -95,8 +109,12 @@ static inline __attribute__((always_inline)) void trail_save_words(void *at, siz
 static inline void trail_save_range(void *at, size_t bytes)
 {
 	uintptr_t first = (uintptr_t)at & ~(uintptr_t)7;
+	size_t words = ((uintptr_t)at + bytes + 7 - first) / 8;
 
-	trail_save_words((void *)first, ((uintptr_t)at + bytes + 7 - first) / 8);
+	if (__builtin_expect(words == 1 || !trail.on, 1))
+		trail_save_words((void *)first, 1);
+	else
+		trail_save_many((void *)first, words);
 }
 
 /* The same of the kernel's data, from an offset. */
@@ -105,4 +123,5 @@ static inline void trail_save_data(uintptr_t offset, size_t bytes)
 	trail_save_range(__start_cr_kdata + offset, bytes);
 }
 
+#pragma GCC visibility pop
 #endif

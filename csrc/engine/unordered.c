@@ -27,16 +27,15 @@ struct unordered_plain {
 };
 
 /*
- * What a place's last accesses know, each in its thread's lane but for the first
- * two. A place that nobody ever touched plainly needs only those: of its points
- * none can be in no order with a plain access.
+ * What a place's last accesses know, of reads and of writes. A place that nobody
+ * ever touched plainly needs only the first: of its points none can be in no order
+ * with a plain access.
  */
 struct unordered_place {
-	struct unordered_clock writes;		/* ordering writes */
-	struct unordered_clock reads;		/* ordering reads since then */
-	struct unordered_clock write_at;	/* the last ordering write */
-	struct unordered_clock read_at;
-	struct unordered_clock plain_at[2];	/* plain reads, plain writes */
+	struct unordered_clock known[2]		/* after the last ordering accesses */
+		__attribute__((aligned(64)));
+	struct unordered_clock point_at[2];	/* by the last ones: of each in its thread's lane */
+	struct unordered_clock plain_at[2];	/* the same of plain accesses */
 	struct unordered_plain plains[2][CR_THREADS_MAX];	/* where that is not 0 */
 };
 
@@ -98,6 +97,7 @@ static inline void unordered_set(struct unordered_clock *at, const struct unorde
 {
 	__typeof__(at->of) lane = unordered_lane(thread).of;
 
+	trail_save_word((char *)at + thread * sizeof(at->of[0]));
 	at->of = (at->of & ~lane) | (from->of & lane);
 }
 
@@ -114,19 +114,22 @@ static void unordered_found(uint32_t pc)
 	unordered_met.pc[unordered_met.count++] = pc;
 }
 
-/* The lanes of `at` that `known` does not reach, the running thread's own apart. */
-static inline unsigned int unordered_lanes(const struct unordered_clock *at,
-					   const struct unordered_clock *known)
+static inline bool unordered_any(const struct unordered_clock *clock)
 {
-	__typeof__(at->of) more = at->of > known->of;
 	uint64_t halves[2];
+
+	memcpy(halves, &clock->of, sizeof(halves));
+	return halves[0] | halves[1];
+}
+
+/* The lanes of `at` that `known` does not reach, the running thread's own apart. */
+static unsigned int unordered_lanes(const struct unordered_clock *at,
+				    const struct unordered_clock *known)
+{
 	unsigned int lanes = 0, i;
 
-	memcpy(halves, &more, sizeof(halves));
-	if (__builtin_expect(!(halves[0] | halves[1]), 1))
-		return 0;
 	for (i = 0; i < CR_THREADS_MAX; i++)
-		lanes |= (unsigned int)(more[i] != 0) << i;
+		lanes |= (unsigned int)(at->of[i] > known->of[i]) << i;
 	return lanes & ~(1u << engine.current);
 }
 
@@ -148,75 +151,75 @@ static bool unordered_unlike(const struct unordered_place *place, bool wrote,
 	return found;
 }
 
-/* Where an ordering access was: of a place that is touched plainly, too. */
-static __attribute__((noinline)) void unordered_point_at(struct unordered_place *place, bool writes,
-							 const struct unordered_clock *self)
+/* An ordering access to a place that is touched plainly, too. */
+static __attribute__((noinline)) void unordered_point_too(struct unordered_place *place,
+							  bool writes)
 {
-	struct unordered_clock *at = writes ? &place->write_at : &place->read_at;
+	const struct unordered_clock *self = &unordered_threads[engine.current];
 
-	trail_save(at, sizeof(*at));
-	unordered_set(at, self, engine.current);
+	unordered_unlike(place, true, self, 0);
+	if (writes)
+		unordered_unlike(place, false, self, 0);
+	unordered_set(&place->point_at[writes], self, engine.current);
 }
 
-static inline bool unordered_any(const struct unordered_clock *clock)
-{
-	uint64_t halves[2];
-
-	memcpy(halves, &clock->of, sizeof(halves));
-	return halves[0] | halves[1];
-}
-
+/*
+ * Reads come after writes, writes after both. What readers knew is known after the
+ * next write, too, so it can stay where it is.
+ */
 void unordered_point(unsigned int number, bool writes)
 {
 	struct unordered_place *place = &unordered_places[number];
 	struct unordered_clock *self = &unordered_threads[engine.current];
+	struct unordered_clock *known = &place->known[writes];
 	struct unordered_clock now = *self;
 
-	unordered_join(&now, &place->writes);
-	if (writes && unordered_any(&place->reads)) {
-		unordered_join(&now, &place->reads);
-		trail_save(&place->reads, sizeof(place->reads));
-		memset(&place->reads, 0, sizeof(place->reads));
-	}
-	if (__builtin_expect(unordered_is_plain[number], 0)) {
-		unordered_unlike(place, true, &now, 0);
-		if (writes)
-			unordered_unlike(place, false, &now, 0);
-	}
+	unordered_join(&now, &place->known[true]);
+	unordered_join(&now, &place->known[!writes]);
 	now.of -= unordered_lane(engine.current).of;
 	*self = now;
-	if (writes) {
-		trail_save(&place->writes, sizeof(place->writes));
-		place->writes = now;
-	} else {
-		trail_save(&place->reads, sizeof(place->reads));
-		unordered_join(&place->reads, &now);
-	}
+	trail_save(known, sizeof(*known));
+	unordered_join(known, &now);
 	if (__builtin_expect(unordered_is_plain[number], 0))
-		unordered_point_at(place, writes, self);
+		unordered_point_too(place, writes);
+}
+
+/* What the plain access that just was is unordered with. */
+static __attribute__((noinline)) void unordered_plain_met(const struct unordered_place *place,
+							  bool writes, uint32_t pc,
+							  unsigned int section)
+{
+	const struct unordered_clock *self = &unordered_threads[engine.current];
+	bool found = unordered_lanes(&place->point_at[true], self) ||
+		     (writes && unordered_lanes(&place->point_at[false], self));
+
+	found |= unordered_unlike(place, true, self, section);
+	if (writes)
+		found |= unordered_unlike(place, false, self, section);
+	if (found)
+		unordered_found(pc);
 }
 
 void unordered_plain(unsigned int number, bool writes, uint32_t pc, unsigned int section)
 {
 	struct unordered_place *place = &unordered_places[number];
 	const struct unordered_clock *self = &unordered_threads[engine.current];
+	const struct unordered_clock lane = unordered_lane(engine.current);
 	struct unordered_plain *plain = &place->plains[writes][engine.current];
-	struct unordered_clock next = *self;
-	bool found = unordered_lanes(&place->write_at, self) ||
-		     (writes && unordered_lanes(&place->read_at, self));
+	struct unordered_clock next = { self->of - lane.of };
+	struct unordered_clock beyond;	/* of others, unknown here */
 
-	if (!unordered_is_plain[number]) {
+	if (__builtin_expect(!unordered_is_plain[number], 0)) {
 		unordered_is_plain[number] = true;
 		unordered_met.late = 1;
 	}
-	found |= unordered_unlike(place, true, self, section);
-	if (writes)
-		found |= unordered_unlike(place, false, self, section);
-	if (found)
-		unordered_found(pc);
-	next.of -= unordered_lane(engine.current).of;
-	trail_save(&place->plain_at[writes], sizeof(next));
+	beyond.of = (place->point_at[true].of > self->of) | (place->plain_at[true].of > self->of) |
+		    (place->point_at[!writes].of > self->of) |
+		    (place->plain_at[!writes].of > self->of);
+	beyond.of &= ~lane.of;
 	trail_save(plain, sizeof(*plain));
-	unordered_set(&place->plain_at[writes], &next, engine.current);
 	*plain = (struct unordered_plain){ .section = (uint16_t)section, .pc = pc };
+	unordered_set(&place->plain_at[writes], &next, engine.current);
+	if (__builtin_expect(unordered_any(&beyond), 0))
+		unordered_plain_met(place, writes, pc, section);
 }

@@ -23,6 +23,7 @@ struct unordered_met {
 	uint64_t late;		/* 1: a place was first touched plainly, maybe after points */
 	uint32_t pc[UNORDERED_MAX];
 };
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct unordered_met unordered_met;
 
 void unordered_reset(void);
@@ -35,4 +36,5 @@ void unordered_point(unsigned int place, bool writes);
 /* One that does not; `section`: the section lock that is held, or 0. */
 void unordered_plain(unsigned int place, bool writes, uint32_t pc, unsigned int section);
 
+#pragma GCC visibility pop
 #endif

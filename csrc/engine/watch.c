@@ -15,6 +15,8 @@ uint8_t watch_tried[MEMORY_MAX / MEMORY_GRAIN];
 bool watch_tried_more;
 uint8_t watch_promoted[WATCH_TEXT_MAX / 8];
 uint64_t watch_lives[MEMORY_OBJECTS_MAX + 1];
+uint64_t watch_run;
+static bool watch_others;	/* not only the detectors look on */
 
 bool watch_promote(uint32_t pc)
 {
@@ -29,6 +31,9 @@ bool watch_promote(uint32_t pc)
 
 void watch_reset(bool again)
 {
+	watch_run = interleaving_stamp << 32;
+	watch_others = engine.count_pairs || engine.hashes || engine.explores ||
+		       engine.trace_full;
 	if (engine.detects)
 		race_reset(again);
 	if (again)
@@ -79,12 +84,16 @@ static void watch_guarded(uintptr_t offset, enum event_kind kind)
 {
 	unsigned int guard = memory_guard_of[offset / MEMORY_GRAIN];
 
-	if (guard && guard != MEMORY_SECTION &&
-	    !lockdep_holds(memory_guards[guard], trace_kind_writes(kind)))
+	if (!guard || guard == MEMORY_SECTION)
+		return;
+	if (lockdep_holds(memory_guards[guard], true))
+		lockdep.guard[engine.current] = (uint8_t)guard;
+	else if (trace_kind_writes(kind) || !lockdep_holds(memory_guards[guard], false))
 		engine_broken(VERDICT_UNGUARDED);
 }
 
-static void watch_detect(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
+static __attribute__((noinline)) void watch_detect(uintptr_t offset, unsigned int bytes,
+						   enum event_kind kind, const void *pc)
 {
 	/* An atomic step that frees its own word has been checked when it began. */
 	if (memory_state[offset / MEMORY_UNIT] != MEMORY_USABLE && kind != EVENT_ATOMIC)
@@ -93,17 +102,40 @@ static void watch_detect(uintptr_t offset, unsigned int bytes, enum event_kind k
 	race_access(offset, bytes, kind, pc);
 }
 
-void watch_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
+/*
+ * Whether a race is all that the detectors can have against that: then it goes
+ * to race.c at once, and no other detector is asked.
+ */
+static inline bool watch_is_allowed(uintptr_t offset)
+{
+	unsigned int guard = memory_guard_of[offset / MEMORY_GRAIN];
+
+	return memory_state[offset / MEMORY_UNIT] == MEMORY_USABLE &&
+	       (!guard || guard == lockdep.guard[engine.current] || guard == MEMORY_SECTION);
+}
+
+static __attribute__((noinline)) void watch_all(uintptr_t offset, unsigned int bytes,
+						enum event_kind kind, const void *pc)
 {
 	if (engine.count_pairs && engine.kind == CR_ENGINE_FIBER)
-		interleaving_pair(engine.current, offset, pc);
+		interleaving_pair(engine.current, offset, memory_pc(pc));
 	if (engine.hashes)
 		places_class(offset, kind);
 	if (engine.explores)
-		places_access(offset, bytes, kind, pc);
+		places_access(offset, bytes, kind, memory_pc(pc));
 	if (engine.trace_full)
-		trace_access(kind, (int)offset, bytes, pc, engine.enabled);
+		trace_access(kind, (int)offset, bytes, memory_pc(pc), engine.enabled);
 	/* Last, since it may end the run. */
 	if (engine.detects)
+		watch_detect(offset, bytes, kind, pc);
+}
+
+void watch_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, const void *pc)
+{
+	if (watch_others)
+		watch_all(offset, bytes, kind, pc);
+	else if (watch_is_allowed(offset))
+		race_access(offset, bytes, kind, pc);
+	else
 		watch_detect(offset, bytes, kind, pc);
 }

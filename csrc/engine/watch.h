@@ -17,10 +17,11 @@
 
 #define WATCH_TEXT_MAX	131072	/* bytes of the kernel's code */
 
+#pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern uint8_t watch_promoted[WATCH_TEXT_MAX / 8];
 
 /* An access that happens now, at an offset into the kernel's data and code. */
-void watch_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc);
+void watch_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, const void *pc);
 
 /*
  * Part of the step that happens now: the object at that offset begins or ends
@@ -34,10 +35,13 @@ void watch_stop(void);
 /* How often each object began or ended its life while somebody looked on. */
 extern uint64_t watch_lives[MEMORY_OBJECTS_MAX + 1];
 
+/* The run's part in stamps. */
+extern uint64_t watch_run;
+
 /* Names the run and the life of whatever is at that offset. */
 static inline uint64_t watch_stamp(uintptr_t offset)
 {
-	return interleaving_stamp << 32 | watch_lives[memory_object[offset / MEMORY_UNIT]];
+	return watch_run | watch_lives[memory_object[offset / MEMORY_UNIT]];
 }
 
 /* A run begins: see race_reset(). */
@@ -71,4 +75,5 @@ static inline void watch_try(uintptr_t offset)
 	watch_tried_more = true;
 }
 
+#pragma GCC visibility pop
 #endif

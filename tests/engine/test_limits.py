@@ -141,3 +141,14 @@ def test_a_search_counts_what_its_runs_would(target: Target) -> None:
         assert met.first == {
             name: 17 + next(n for n, result in enumerate(runs) if name in result.verdicts)
             for name in counted}
+
+
+@pytest.mark.parametrize("threads", [("store 0; store 0; store 0",), ("store 0",) * 3])
+def test_a_thread_that_is_left_alone_meets_the_limit_too(
+    target: Target, threads: tuple[str, ...]
+) -> None:
+    """In a search nobody is asked any more then, and points are passed over."""
+    scenario = micro.program(*threads)
+    steps = run(target, scenario).steps
+    for limit, verdicts in ((steps, {}), (steps - 1, {"step-limit": 20})):
+        assert search(target, scenario, schedules=20, steps_max=limit).violations == verdicts

@@ -114,6 +114,24 @@ def test_each_run_has_the_races_of_the_model(target: Target, block: int) -> None
     assert racy[False] > 100
 
 
+@pytest.mark.parametrize("block", range(2))
+def test_races_are_the_same_whoever_else_looks_on(target: Target, block: int) -> None:
+    """The detectors alone take shorter ways than beside a full trace."""
+    racy: Counter[bool] = Counter()
+    for seed in range(100 + 12 * block, 112 + 12 * block):
+        scenario = drawn(seed)
+        for result in micro.every_run(target, scenario):
+            found = []
+            for full in (True, False):
+                target.forget_races()
+                again = run(target, scenario, result.tape, judged=["data-race"], full=full)
+                found.append((again.verdict, target.races()))
+            assert found[0] == found[1], (scenario.to_text(), result.tape)
+            racy[bool(found[0][1])] += 1
+    assert racy[True] > 100
+    assert racy[False] > 100
+
+
 def races(target: Target, *threads: str) -> Counter[bool]:
     """Whether the runs of a program have a race."""
     runs = micro.every_run(target, micro.program(*threads), judged=["data-race"])

@@ -18,6 +18,7 @@ from cleanrace.explorer import Exploration, Explorer
 CORPUS = Path(__file__).parents[2] / "corpus"
 EXECUTIONS_MAX = 300
 ANOTHER = micro.program("store 0", "store 0")
+QUIET = micro.program("load 0", "load 0")
 
 #: What steps can leave behind: a kind each, with the planted bug that it needs.
 SCENARIOS = {
@@ -100,3 +101,48 @@ def test_nothing_of_a_litmus_is_left_in_the_next_execution(target: Target, path:
     scenario = Scenario.from_text(path.read_text(encoding="utf-8"))
     for detect in (False, True):
         agree(target, scenario, detect=detect)
+
+
+@pytest.mark.parametrize("threads", [
+    ("lock 0; store 0; unlock 0", "load 0; lock 0; unlock 0; load 0"),
+    ("lock 0; store 0; unlock 0; store 0", "lock 0; unlock 0; load 0"),
+    ("lock 0; unlock 0; load 0", "lock 0; store 0; unlock 0; store 0"),
+    ("store 0; cmpxchg 0; clear-marked 0", "cmpxchg 0; load 0; store 0"),
+    ("lock-shared 0; store 0; unlock-shared 0", "lock 0; unlock 0; store 0", "load 0"),
+    ("store 0; free 0; alloc 0", "alloc 1; load 0; lock 1; unlock 1"),
+    ("spin 0; store 0; unspin 0; store 1", "load 1; spin 0; unspin 0; load 0; load 1"),
+], ids=" | ".join)  # fmt: skip
+def test_no_order_of_an_execution_is_left_in_the_next(
+    target: Target, threads: tuple[str, ...]
+) -> None:
+    """Whether accesses race hangs on who released what before, and all of that is taken back."""
+    scenario = micro.program(*threads)
+    for points in ("all", "sync"):
+        for policy in ("dpor", "dfs"):
+            agree(target, scenario, points=points, policy=policy, judged=["data-race"])
+    met = Explorer(target, scenario, policy="dfs", points="all", judged=["data-race"]).go_on()
+    assert met.violations["data-race"] > 0
+
+
+def races(target: Target, scenario: Scenario, *, interrupted: bool) -> list[tuple[Any, ...]]:
+    """The pairs that race in an exploration, and in how many executions."""
+    target.forget_races()
+    explorer = Explorer(target, scenario, detect=True)
+    for _ in range(EXECUTIONS_MAX):
+        explorer.go_on(executions_max=1)
+        if interrupted:
+            run(target, QUIET)
+    found = [(race.first, race.second, race.count) for race in target.races()]
+    target.forget_races()
+    return sorted(found, key=repr)
+
+
+def test_no_access_of_a_later_life_is_left_in_an_earlier_one(target: Target) -> None:
+    """A thread's fifth super block is its first one's memory; who walks the list meets both."""
+    scenario = Scenario.from_text(
+        "cleanrace 1\nfs a local\nfs b local\nthread register 0; " + "mount a; unmount a; " * 4
+        + "mount a; unmount a\nthread register 1; register 1\n"
+    )  # fmt: skip
+    once, again = (races(target, scenario, interrupted=one) for one in (False, True))
+    assert once == again
+    assert once

@@ -6,7 +6,7 @@ import random
 import micro
 import pytest
 
-from cleanrace import Target, run
+from cleanrace import Target, run, search
 
 THREADS = ("store 0; store 0; load 1", "store 0; lock 0; store 1; unlock 0", "lock 0; unlock 0")
 
@@ -75,6 +75,14 @@ def test_a_run_writes_the_tape_that_repeats_it(target: Target) -> None:
         assert run(target, scenario, result.tape) == result
         seen.add(result.digest)
     assert len(seen) > 100
+
+
+def test_a_run_with_fewer_points_does_not_depend_on_what_ran_before(target: Target) -> None:
+    scenario = micro.program("lock 0; store 1; unlock 0", "try-lock 0", "store 2; load 1")
+    target.promote(())
+    before = run(target, scenario, points="sync")
+    search(target, scenario, schedules=1000, policy="uniform", points="sync")
+    assert run(target, scenario, points="sync") == before
 
 
 def test_a_full_trace_says_who_could_have_gone_on(target: Target) -> None:
