@@ -12,7 +12,7 @@ from cleanrace import Case, Target, search
 LITMUS = Path(__file__).resolve().parents[2] / "corpus" / "litmus"
 PATHS = sorted(LITMUS.glob("*.litmus"))
 ROUNDS = 200  # of real threads, which take ten times as long as fibers
-LONG_ROUNDS = 500
+LONG_ROUNDS = 300
 SEEN_MIN = 20  # how often a violation that is searched for shows within its schedules
 
 

@@ -244,7 +244,7 @@ def test_a_moved_build_runs_and_counts(
     assert done.returncode == 0, done.stdout
     assert "Done 4 runs" in done.stdout
     assert counters(done.stdout) >= 100
-    assert int(re.findall(r" cov: (\d+) ", done.stdout)[-1]) >= 100
+    assert int(re.findall(r" cov: (\d+) ", done.stdout)[-1]) >= 50
     assert files(here.out) == before, "only the temporary folder can be written to"
     assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
     assert list((tmp_path / "temporary").iterdir()) == [], "nothing unpacked is left"
