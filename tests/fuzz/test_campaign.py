@@ -42,6 +42,7 @@ def workers(marker: str) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_a_campaign_on_the_control_finds_nothing_and_says_what_ran(
     run: Callable[..., Any], control: Target, tmp_path: Path
 ):
@@ -153,6 +154,7 @@ def test_ctrl_c_leaves_a_summary_and_no_orphan(launch: Callable[..., Any], tmp_p
     assert said["schedules"] > 0
 
 
+@pytest.mark.long
 def test_workers_die_with_a_parent_that_was_killed(launch: Callable[..., Any], tmp_path: Path):
     marker = f"cleanrace-test-{os.getpid()}-{time.monotonic_ns()}"
     process = launch(

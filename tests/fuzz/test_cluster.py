@@ -378,6 +378,7 @@ def minimised(tmp_path: Path, real: Target, name: str, *arguments: str) -> dict[
     return files(root)
 
 
+@pytest.mark.long
 def test_processes_minimise_as_this_one_does(real: Target, tmp_path: Path):
     here = minimised(tmp_path, real, "here")
     assert len([name for name in here if name.endswith("scenario.litmus")]) == 2

@@ -306,6 +306,7 @@ def test_a_wrong_argument_is_one_line_and_status_2(
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_costs_a_slice(
     case: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ):

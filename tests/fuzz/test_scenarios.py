@@ -128,7 +128,14 @@ def namings(thread: tuple[Operation, ...]) -> Iterator[tuple[Operation, ...]]:
 
 
 @pytest.mark.parametrize(
-    "row", [Limits(2, 1, 1, 0), Limits(1, 2, 1, 0), Limits(1, 1, 0, 2), Limits(1, 2, 0, 1)], ids=str
+    "row",
+    [
+        Limits(2, 1, 1, 0),
+        Limits(1, 2, 1, 0),
+        pytest.param(Limits(1, 1, 0, 2), marks=pytest.mark.long),
+        pytest.param(Limits(1, 2, 0, 1), marks=pytest.mark.long),
+    ],
+    ids=str,
 )
 def test_the_scenarios_are_those_of_the_slow_way(row: Limits):
     fast = [scenarios.scenario(shape) for shape in scenarios.within([row])]
@@ -136,6 +143,7 @@ def test_the_scenarios_are_those_of_the_slow_way(row: Limits):
     assert {canonical(scenario) for scenario in fast} == set(map(canonical, slow(row)))
 
 
+@pytest.mark.long
 def test_the_default_bound_has_so_many_scenarios():
     within = scenarios.within(scenarios.parse("default"))
     assert len(within) == len(set(within)) == 37676

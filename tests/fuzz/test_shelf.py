@@ -177,7 +177,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, last: int) -> None:
     monkeypatch.setattr(shelf, "_exchange", counted(shelf._exchange))
 
 
-@pytest.mark.parametrize("replacing", [False, True])
+@pytest.mark.parametrize("replacing", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_writer_killed_at_any_call_leaves_all_or_nothing(tmp_path: Path, *, replacing: bool):
     """At every single call that changes the file system, not at some moments."""
     killed = 0
