@@ -26,7 +26,7 @@ from fuzz import report, store
 
 FORMAT = 1
 SECONDS = 60.0
-ROUNDS = 5
+ROUNDS = 20
 SCHEDULES = 10**12  # no limit: time is one
 SAMPLERS = ("random", "uniform", "pct", "surw")
 EXPLORERS = ("dpor", "dfs")
@@ -92,12 +92,12 @@ class Cell:
 
 @dataclass(kw_only=True)
 class Bench:
-    """All cells of a measurement."""
+    """All cells of a measurement; seconds: asked for by the rounds that there were."""
 
     target: Target
-    seconds: float
-    rounds: int
     cells: list[Cell]
+    seconds: float = 0.0
+    rounds: int = 0
 
     def bare(self, cell: Cell) -> Cell:
         """The bare limit at the same points."""
@@ -157,9 +157,9 @@ def run(
     seconds: float = SECONDS,
     rounds: int = ROUNDS,
     show: Callable[[str], None] | None = None,
-) -> Bench:
-    """Measure everything, for so many seconds altogether."""
-    bench = Bench(target=target, seconds=seconds, rounds=rounds, cells=list(cells()))
+) -> Iterator[Bench]:
+    """Measure everything, for so many seconds altogether: the same Bench again after each round."""
+    bench = Bench(target=target, cells=list(cells()))
     promoted = {
         name: cleanrace.explore(target, scenario(name), seconds=PROMOTION_SECONDS).promoted
         for name in CONFIGURATIONS
@@ -168,14 +168,24 @@ def run(
     for number in range(rounds):
         if show is not None:
             show(f"round {number + 1} of {rounds}")
-        for cell in bench.cells:
-            known = promoted[cell.configuration]
-            if cell.engine == "explorer":
-                cell.samples.append(_explored(target, cell, share, known))
-            else:
-                target.promote(known)
-                cell.samples.append(_searched(target, cell, share, seed=number))
-    return bench
+        made = [
+            _sample(target, cell, share, promoted=promoted[cell.configuration], seed=number)
+            for cell in bench.cells
+        ]
+        for cell, sample in zip(bench.cells, made, strict=True):
+            cell.samples.append(sample)
+        bench.rounds += 1
+        bench.seconds += seconds / rounds
+        yield bench
+
+
+def _sample(
+    target: Target, cell: Cell, seconds: float, *, promoted: tuple[int, ...], seed: int
+) -> Sample:
+    if cell.engine == "explorer":
+        return _explored(target, cell, seconds, promoted)
+    target.promote(promoted)
+    return _searched(target, cell, seconds, seed=seed)
 
 
 def _searched(target: Target, cell: Cell, seconds: float, *, seed: int) -> Sample:

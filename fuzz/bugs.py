@@ -247,13 +247,12 @@ def run(
     thread_seeds: int = THREAD_SEEDS,
     counts: int = 0,
     show: Callable[[str], None] | None = None,
-) -> list[Row]:
-    """Every policy, with its points, on every bug.
+) -> Iterator[Row]:
+    """Every policy, with its points, on every bug, one bug after the other.
 
     patience: see look(). counts: states of a tree at most, to count what uniform needs where most
     of its searches were in vain.
     """
-    rows = []
     for number, bug in enumerate(bugs):
         row = Row(bug=bug)
         for policy, points in slices:
@@ -267,8 +266,7 @@ def run(
                 cell.chance = chance(target, bug, points=points, states_max=counts)
         if thread_seeds and not bug.detect:
             row.thread = look_by_threads(target, bug, seeds=thread_seeds, seconds=THREAD_SECONDS)
-        rows.append(row)
-    return rows
+        yield row
 
 
 # The ablation: policies alone, and mixes of them.
@@ -379,22 +377,19 @@ class Wanted:
         return self.cap or (SHORT_CAP if self.ablation else CAP)
 
 
-def print_bugs(
-    console: Console,
-    target: Target,
-    wanted: Wanted,
-    path: Path | None,
-    *,
-    command: list[str],
-    show: Callable[[str], None] | None = None,
-) -> None:
-    """Search, and print either table; OSError if the file cannot be written."""
+def chosen(target: Target, wanted: Wanted) -> list[Bug]:
+    """The bugs of either table."""
     bugs = listed(target)
-    if wanted.ablation:
-        bugs = [bug for bug in bugs if not bug.name.endswith(ABREAST)]
-    rows = run(
+    return [bug for bug in bugs if not (wanted.ablation and bug.name.endswith(ABREAST))]
+
+
+def measure(
+    target: Target, wanted: Wanted, *, show: Callable[[str], None] | None = None
+) -> Iterator[Row]:
+    """The rows of either table, as they come."""
+    return run(
         target,
-        bugs,
+        chosen(target, wanted),
         seeds=wanted.searches,
         cap=wanted.schedules,
         patience=1 if wanted.ablation else PATIENCE,
@@ -403,6 +398,18 @@ def print_bugs(
         counts=0 if wanted.ablation else STATES_MAX,
         show=show,
     )
+
+
+def print_bugs(
+    console: Console,
+    target: Target,
+    rows: Sequence[Row],
+    wanted: Wanted,
+    path: Path | None,
+    *,
+    command: list[str],
+) -> None:
+    """Print either table; OSError if the file cannot be written."""
     seeds, cap = wanted.searches, wanted.schedules
     table = ablation_markdown(rows, seeds=seeds, cap=cap) if wanted.ablation else None
     for line in table or markdown(rows, seeds=seeds):

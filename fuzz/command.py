@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -30,6 +30,8 @@ Exit status: 0 nothing new, 1 new findings (replay: the finding shows), 2 usage 
 3 the harness itself failed, or what was to be exhausted was not; 130 interrupted.
 An error of the user's is one line and never a traceback.
 """
+
+_Item = TypeVar("_Item")
 
 LIVE_SECONDS = 0.1  # between two states of the live line
 PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
@@ -204,6 +206,28 @@ def stages(out: Console) -> Iterator[Callable[[str], None]]:
             live.update(Text(text, overflow="ellipsis", no_wrap=True), refresh=True)
 
         yield show
+
+
+def collect(items: Iterable[_Item]) -> tuple[list[_Item], bool]:
+    """What comes, and whether Ctrl-C cut it short: what there is by then is still told.
+
+    Whoever has told it calls leave(). If nothing came, there is nothing to tell.
+    """
+    made = []
+    try:
+        for item in items:
+            made.append(item)  # noqa: PERF402 - list() would lose them
+    except KeyboardInterrupt:
+        if made:
+            return made, True
+        raise
+    return made, False
+
+
+def leave(out: Console, done: str) -> NoReturn:
+    """Say how much was done, behind everything that was cut short."""
+    report.say(out, f"interrupted: this is what was done so far, {done}")
+    raise KeyboardInterrupt
 
 
 def line(phase: str, done: float, now: campaign.Report) -> str:

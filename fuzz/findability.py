@@ -114,7 +114,7 @@ def policies(
 ) -> Row:
     """How many schedules each policy needs, from so many seeds."""
     bug = Bug(name=name, case=case)
-    return bugs.run(target, [bug], seeds=seeds, cap=cap, thread_seeds=0, show=show)[0]
+    return next(bugs.run(target, [bug], seeds=seeds, cap=cap, thread_seeds=0, show=show))
 
 
 def print_policies(out: Console, row: Row, *, seeds: int, cap: int) -> None:

@@ -271,9 +271,7 @@ def exhaust(
     }
     if not apart:
         return
-    for entry in apart.values():
-        entry.looked = Looked()
-    wanted = {key: entry.looked for key, entry in apart.items() if entry.looked is not None}
+    wanted = {key: Looked() for key in apart}
     races.exhausted = exhausted.look(
         races.target,
         wanted,
@@ -283,6 +281,7 @@ def exhaust(
         show=show,
     )
     for key, looked in wanted.items():
+        apart[key].looked = looked
         if looked.tape is not None:
             apart[key].tape = looked.tape
 
@@ -302,25 +301,29 @@ def run(
     tsan_seconds: float | None = None,
     listed: Sequence[Scenario] | None = None,
     show: Callable[[str], None] | None = None,
-) -> Races:
+) -> Iterator[Races]:
     """Everything: the search, the tapes, and the real ThreadSanitizer if it is asked for.
 
-    Where no tape has neighbours, twice as many seconds are there to exhaust scenarios.
+    The list, and the same again with what more is known of it by then. Where no tape has
+    neighbours, twice as many seconds are there to exhaust scenarios.
     """
     begin = time.monotonic()
     # The smallest first: what they show has the shortest tapes.
     known = [*tsan.scenarios(), *exhausted.more()] if listed is None else listed
     chosen = sorted(known, key=size)
     races = search(target, chosen, seconds=seconds * SEARCH_SHARE, show=show)
-    left = seconds - (time.monotonic() - begin)
+    races.seconds = time.monotonic() - begin
+    yield races
+    left = seconds - races.seconds
     add_tapes(races, seconds=max(left, seconds * (1 - SEARCH_SHARE)), show=show)
     exhaust(races, listed=exhausted.listed(), seconds=seconds * EXHAUST_SHARE, show=show)
     races.seconds = time.monotonic() - begin
+    yield races
     if tsan_seconds is not None:
         if show is not None:
             show("ThreadSanitizer")
         races.met = tsan.run(target, chosen, tsan_seconds)
-    return races
+        yield races
 
 
 # What people see, and what programs do.

@@ -73,9 +73,11 @@ from fuzz.command import (  # noqa: E402
     KernelOption,
     TargetOption,
     app,
+    collect,
     console,
     ensure,
     given,
+    leave,
     number,
     planted_bugs,
     stages,
@@ -406,15 +408,21 @@ def bench_command(
         places.check_file("--json", json)
     out = console()
     loaded = ensure(out, target, kernel)
+    if bugs_only or ablation:
+        wanted = bugs.Wanted(seeds=seeds, cap=cap, ablation=ablation)
+        with stages(out) as show:
+            rows, cut = collect(bugs.measure(loaded, wanted, show=show))
+        bugs.print_bugs(out, loaded, rows, wanted, json, command=sys.argv[1:])
+        if cut:
+            leave(out, f"{len(rows)} of {len(bugs.chosen(loaded, wanted))} bugs")
+        return
     with stages(out) as show:
-        if bugs_only or ablation:
-            wanted = bugs.Wanted(seeds=seeds, cap=cap, ablation=ablation)
-            bugs.print_bugs(out, loaded, wanted, json, command=sys.argv[1:], show=show)
-        else:
-            done = bench.run(loaded, seconds=time, show=show)
-            bench.print_bench(out, done)
-            if json is not None:
-                bench.write_json(json, done, command=sys.argv[1:])
+        (*_, done), cut = collect(bench.run(loaded, seconds=time, show=show))
+    bench.print_bench(out, done)
+    if json is not None:
+        bench.write_json(json, done, command=sys.argv[1:])
+    if cut:
+        leave(out, f"{done.rounds} of {bench.ROUNDS} rounds")
 
 
 @app.command("races")
@@ -442,12 +450,15 @@ def races_command(
     loaded = ensure(out, target, kernel)
     with stages(out) as show:
         try:
-            found = races.run(loaded, seconds=time, tsan_seconds=tsan_seconds, show=show)
+            stand = races.run(loaded, seconds=time, tsan_seconds=tsan_seconds, show=show)
+            (*_, found), cut = collect(stand)
         except tsan.TsanError as error:
             raise Failure(f"--tsan: {error}") from None
     races.print_races(out, found)
     if json is not None:
         races.write_json(json, found, command=sys.argv[1:])
+    if cut:
+        leave(out, "the search, and what is said of each race")
 
 
 @app.command("targets")

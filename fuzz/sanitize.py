@@ -35,7 +35,18 @@ import build
 import cleanrace
 from cleanrace import Case, Scenario, Target, words
 from fuzz import cluster, corpus, executor, generate, keeping, sanitizing, store, tsan
-from fuzz.command import Failure, KernelOption, TargetOption, app, console, ensure, number, stages
+from fuzz.command import (
+    Failure,
+    KernelOption,
+    TargetOption,
+    app,
+    collect,
+    console,
+    ensure,
+    leave,
+    number,
+    stages,
+)
 from fuzz.executor import Executor, Outcome, Unit
 from fuzz.report import say
 from fuzz.sanitizing import INPUT, summary_of
@@ -302,15 +313,14 @@ def run(
     jobs: int = 1,
     cluster: str | None = None,
     show: Callable[[str], None] = quiet,
-) -> list[Row]:
+) -> Iterator[Row]:
     """Everything, row by row, by so many workers (see executor.opened)."""
-    rows = []
     now = ""
 
     def shown(far: str) -> None:
         show(f"{now}, {far}")
 
-    def row(flavour: str, what: str, count: int, play: Callable[[Row], list[Report]]) -> None:
+    def row(flavour: str, what: str, count: int, play: Callable[[Row], list[Report]]) -> Row:
         nonlocal now
         now = f"{flavour}: {what}"
         show(now)
@@ -318,7 +328,7 @@ def run(
         begin = time.monotonic()
         made.reports = play(made) if count else []
         made.seconds = time.monotonic() - begin
-        rows.append(made)
+        return made
 
     def raced(made: Row, listed: Sequence[Scenario]) -> list[Report]:
         made.known, reports = tsan_scenarios(workers, target, listed, seed, shown)
@@ -332,18 +342,18 @@ def run(
     listed = list(inputs(target)) if "asan" in there else []
     with executor.opened(target, jobs=jobs, cluster=cluster, show=show) as workers:
         if "asan" in there:
-            row("asan", "corpus", len(listed),
-                lambda _: asan_corpus(workers, target, listed, shown))  # fmt: skip
-            row("asan", "random", count,
-                lambda _: asan_random(workers, target, count, seed, shown))  # fmt: skip
+            yield row("asan", "corpus", len(listed),
+                      lambda _: asan_corpus(workers, target, listed, shown))  # fmt: skip
+            yield row("asan", "random", count,
+                      lambda _: asan_random(workers, target, count, seed, shown))  # fmt: skip
         if "tsan" in there:
             scenarios = [one for one in dict.fromkeys(corpus.scenarios()) if len(one.threads) > 1]
             drawn = -(-count // PER_SCENARIO)
             random = [generate.scenario(Random(seed + at)) for at in range(drawn)]
-            row("tsan", "corpus", len(scenarios), lambda made: raced(made, scenarios))
-            row("tsan", "random", len(random), lambda made: raced(made, random))
-            rows[-2].reports += blind(sanitizing.program(target, "tsan"), rows[-2])
-    return rows
+            first = row("tsan", "corpus", len(scenarios), lambda made: raced(made, scenarios))
+            first.reports += blind(sanitizing.program(target, "tsan"), first)
+            yield first
+            yield row("tsan", "random", len(random), lambda made: raced(made, random))
 
 
 def blind(program: Path, played: Row) -> list[Report]:
@@ -421,12 +431,14 @@ def sanitize_command(
 
     with stages(out) as show:
         where = {"jobs": cluster.jobs(jobs, on), "cluster": on}
-        rows = run(loaded, count=count, seed=seed, **where, show=show)
+        rows, cut = collect(run(loaded, count=count, seed=seed, **where, show=show))
     out.print(Text(head))
     for row in rows:
         line = f"{row.flavour:<9}{row.what:<8}{row.inputs:>11,}{row.seconds:>9.1f}"
         out.print(Text(f"{line}{len(row.reports):>9}"))
     print_rows(out, rows)
+    if cut:
+        leave(out, f"{len(rows)} of {2 * len(FLAVOURS)} rows")
     if any(row.reports for row in rows):
         raise typer.Exit(1)
     missing = {flavour: why for flavour in FLAVOURS if (why := lacking(flavour))}

@@ -57,6 +57,7 @@ struct explore_node {
 	uint16_t sleep_from[CR_THREADS_MAX];	/* the node where it was explored */
 	uint16_t taken[CR_THREADS_MAX];	/* steps of each thread before it */
 	int16_t words[EXPLORE_WAITABLES_MAX];	/* before it: what the waitables contain */
+	int16_t changes[EXPLORE_WAITABLES_MAX];	/* by the thread's steps, up to this one */
 	struct footprint child[CR_THREADS_MAX];	/* what each thread in `done` did */
 	struct footprint assume[CR_THREADS_MAX];
 };

@@ -30,6 +30,7 @@
  */
 #include "order.h"
 
+#include <assert.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -129,19 +130,10 @@ static void order_leave_out(struct order_cut *cut, unsigned int depth)
 			cut->stay[t]--;
 }
 
-/* What the steps of that thread did to the word that `later` waits for. */
+/* What that many steps of the thread did to the word that `later` waits for. */
 static int order_change(unsigned int thread, unsigned int count, const struct order_later *later)
 {
-	int change = 0;
-	unsigned int n;
-
-	for (n = 0; n < count; n++) {
-		unsigned int depth = order_steps[thread][n];
-
-		change += order_node(depth + 1)->words[later->waitable] -
-			  order_node(depth)->words[later->waitable];
-	}
-	return change;
+	return count ? order_node(order_steps[thread][count - 1])->changes[later->waitable] : 0;
 }
 
 /*
@@ -242,32 +234,25 @@ static void order_assume(struct explore_node *node, unsigned int thread,
 
 /*
  * The step before which `later` should come, given that it is dependent on
- * `head`, and the schedule that leads there. Most that is possible stays without
- * `head` such that the wait ends: as long as somebody holds the word, what it was
- * taken with goes, too. False: it is held by what comes before `later` anyway.
+ * `head`, and what stays then. Most that is possible stays without `head` such
+ * that the wait ends: as long as somebody holds the word, what it was taken with
+ * goes, too. False: it is held by what comes before `later` anyway.
  */
-static bool order_turn(unsigned int *head, const struct order_later *later,
-		       struct order_schedule *schedule)
+static bool order_turn(unsigned int *head, const struct order_later *later, struct order_cut *cut)
 {
 	unsigned int depth = *head, t;
-	struct order_cut cut;
 
-	if (later->wait == POLICY_GOES_ON) {
-		order_schedule(depth, later, NULL, schedule);
-		return true;
-	}
 	for (t = 0; t < order_threads; t++)
-		cut.stay[t] = order_counts[t];
-	order_leave_out(&cut, depth);
-	while (!order_ready(&cut, later)) {
-		depth = order_holder(&cut, later);
+		cut->stay[t] = order_counts[t];
+	order_leave_out(cut, depth);
+	while (!order_ready(cut, later)) {
+		depth = order_holder(cut, later);
 		if (depth == EXPLORE_DEPTH_MAX)
 			return false;
-		order_leave_out(&cut, depth);
+		order_leave_out(cut, depth);
 		if (depth < *head)
 			*head = depth;
 	}
-	order_schedule(*head, later, &cut, schedule);
 	return true;
 }
 
@@ -281,17 +266,19 @@ static bool order_is_covered(const struct explore_node *node, unsigned int threa
 /* Makes sure that something is explored from before `head` in which `later` comes first. */
 static void order_reverse(unsigned int head, const struct order_later *later)
 {
-	struct explore_node *node;
-	const struct footprint *known;
-	struct order_schedule schedule;
+	bool waits = later->wait != POLICY_GOES_ON;
 	unsigned int bit = 1u << later->thread, covered;
+	struct order_schedule schedule;
+	const struct footprint *known;
+	struct explore_node *node;
+	struct order_cut cut;
 
-	node = &explore_tree.nodes[head];
-	if (later->wait == POLICY_GOES_ON && order_is_covered(node, later->thread))
+	if (!waits && order_is_covered(order_node(head), later->thread))
 		return;
-	if (!order_turn(&head, later, &schedule))
+	if (waits && !order_turn(&head, later, &cut))
 		return;
 	node = &explore_tree.nodes[head];
+	order_schedule(head, later, waits ? &cut : NULL, &schedule);
 	known = order_known(node, later->thread);
 	if (!(schedule.threads & bit) && schedule.clear)
 		schedule.initials |= bit;
@@ -428,6 +415,26 @@ static bool order_before(unsigned int thread, uint16_t before[CR_THREADS_MAX])
 	return true;
 }
 
+/* What the step did to the words that are waited for, and its thread's steps before it. */
+static void order_add_changes(unsigned int depth)
+{
+	static const int16_t none[EXPLORE_WAITABLES_MAX];
+	struct explore_node *node = &explore_tree.nodes[depth];
+	unsigned int count = order_counts[node->thread], i;
+	const int16_t *changes = count ?
+		order_node(order_steps[node->thread][count - 1])->changes : none;
+	order_lanes sum, before, after;
+
+	static_assert(EXPLORE_WAITABLES_MAX % CR_THREADS_MAX == 0, "whole lanes");
+	for (i = 0; i < explore_tree.waitables; i += CR_THREADS_MAX) {
+		memcpy(&sum, changes + i, sizeof(sum));
+		memcpy(&before, node->words + i, sizeof(before));
+		memcpy(&after, node[1].words + i, sizeof(after));
+		sum += after - before;
+		memcpy(node->changes + i, &sum, sizeof(sum));
+	}
+}
+
 static void order_keep(unsigned int depth)
 {
 	const struct explore_node *node = order_node(depth);
@@ -437,6 +444,7 @@ static void order_keep(unsigned int depth)
 		order_wakes[order_wakes_used++] = (struct order_wake){
 			(uint16_t)depth, node->thread, node->clock[t]
 		};
+	order_add_changes(depth);
 	order_sums[t][order_counts[t]] = node->sum;
 	order_steps[t][order_counts[t]++] = (uint16_t)depth;
 }

@@ -70,7 +70,7 @@ def test_a_bug_is_looked_for_until_it_is_found(real: Target):
     case = Case.from_text(
         "cleanrace 1\nexpect use-after-free\nmicro\nthread load 0\nthread free 0\n"
     )
-    rows = bugs.run(real, [Bug(name="uaf", case=case)], seeds=20, cap=1000, thread_seeds=1)
+    rows = list(bugs.run(real, [Bug(name="uaf", case=case)], seeds=20, cap=1000, thread_seeds=1))
     cells = rows[0].cells
     assert list(cells) == list(bugs.SLICES)
     assert {policy for policy, _ in cells} == set(bugs.POLICIES)
@@ -321,6 +321,61 @@ def test_a_wrong_argument_is_one_line_and_status_2(
     assert said in err
     assert err.count("\n") == 1
     assert out == ""
+
+
+def interrupted_after(call: Callable[..., Any], times: int) -> Callable[..., Any]:
+    """The same function, until Ctrl-C comes in it."""
+    left = iter(range(times))
+
+    def cut(*arguments: Any, **options: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return call(*arguments, **options)
+
+    return cut
+
+
+def test_ctrl_c_leaves_the_bugs_that_were_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    monkeypatch.setattr(bugs, "look_by_threads", interrupted_after(bugs.look_by_threads, 2))
+    monkeypatch.setattr(bugs, "THREAD_SECONDS", 0.01)
+    out = tmp_path / "bugs.json"
+    few = ["--seeds", "1", "--cap", "9", "--json", str(out)]
+    assert program.main(["bench", "--bugs", *few]) == 130
+    said = capsys.readouterr()
+    measured = [bug["bug"] for bug in json.loads(out.read_text())["bugs"]]
+    everything = [bug.name for bug in bugs.listed(cleanrace.target("linux-5.10"))]
+    assert 2 <= len(measured) < len(everything)
+    assert measured == everything[: len(measured)]
+    assert f"what was done so far, {len(measured)} of {len(everything)} bugs" in said.out
+    assert all(name in said.out for name in measured)
+    assert said.err == "run.py: interrupted\n"
+
+
+def test_ctrl_c_leaves_the_rounds_that_were_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    cells = len(list(bench.cells()))
+    monkeypatch.setattr(bench, "_sample", interrupted_after(bench._sample, 2 * cells + 5))
+    out = tmp_path / "bench.json"
+    assert program.main(["bench", "--time", "1", "--json", str(out)]) == 130
+    said = json.loads(out.read_text())
+    assert (said["rounds"], len(said["rows"])) == (2, cells)
+    assert said["seconds"] == pytest.approx(2 / bench.ROUNDS)
+    assert f"done so far, 2 of {bench.ROUNDS} rounds" in capsys.readouterr().out
+
+
+def test_ctrl_c_before_anything_was_measured_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    monkeypatch.setattr(bench, "_sample", interrupted_after(bench._sample, 5))
+    out = tmp_path / "bench.json"
+    assert program.main(["bench", "--time", "1", "--json", str(out)]) == 130
+    assert not out.exists()
+    said = capsys.readouterr()
+    assert "policy" not in said.out
+    assert said.err == "run.py: interrupted\n"
 
 
 def expected_rows() -> set[tuple[Any, ...]]:

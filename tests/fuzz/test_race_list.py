@@ -156,6 +156,27 @@ def test_a_wrong_argument_is_one_line_and_status_2(
     assert out == ""
 
 
+def test_ctrl_c_leaves_the_races_that_were_met(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    """No tape is built here, and nothing exhausted: nothing may be said of what never is."""
+
+    def interrupted(*_: Any, **options: Any) -> None:
+        options["show"]("exhausting")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(races, "add_tapes", lambda *_, **__: None)
+    monkeypatch.setattr(races.exhausted, "look", interrupted)
+    out = tmp_path / "races.json"
+    assert program.main(["races", "--time", "1", "--json", str(out)]) == 130
+    said, shown = json.loads(out.read_text()), capsys.readouterr()
+    assert len(said["races"] + said["documented"]) == said["without_tape"] > 0
+    assert (said["never"], said["exhausted"], said["tsan"]) == (0, [], None)
+    assert "never so in 0 exhausted scenarios: 0" in " ".join(shown.out.split())
+    assert "interrupted: this is what was done so far" in shown.out
+    assert shown.err == "run.py: interrupted\n"
+
+
 def test_races_prints_the_list_and_writes_json(run: Callable[..., Any], tmp_path: Path):
     out = tmp_path / "races.json"
     done = run("run.py", "races", "--target", "reference", "--time", "1", "--json", str(out))
