@@ -165,6 +165,26 @@ def executions(target: Target, *threads: str, points: str = "all") -> int:
     return met.executions
 
 
+READER, WRITER = "lock-shared 0; load 0; unlock-shared 0", "lock 0; store 0; unlock 0"
+
+
+@pytest.mark.parametrize(("threads", "points"), [
+    ((READER, READER, WRITER), 0),
+    ((WRITER, READER, READER), 0),
+    ((WRITER, f"{READER}; {WRITER}"), 0),
+    ((READER.replace("load", "store"),) * 2, 1),
+    ((READER, READER.replace("load", "store")), 2),
+    ((WRITER, "lock 1; load 0; unlock 1"), 2),
+])  # fmt: skip
+def test_what_a_lock_orders_needs_no_points(
+    target: Target, threads: tuple[str, ...], points: int
+) -> None:
+    """A writer comes after all readers before it; among readers there is no order."""
+    met = explore(target, micro.program(*threads), points="sync", promoted=())
+    assert met.done
+    assert len(met.promoted) == points
+
+
 @pytest.mark.parametrize("threads", [2, 4, 8])
 def test_independent_writers_have_one_execution(target: Target, threads: int) -> None:
     assert executions(target, *(f"store {n % 4}" for n in range(min(threads, 4)))) == 1

@@ -108,6 +108,13 @@ def test_who_only_tries_breaks_no_order(target: Target) -> None:
     assert set(verdicts(target, *threads)) == {"ok", "deadlock"}
     assert set(verdicts(target, "lock 0; try-lock 1", "try-lock 1; try-lock 0")) <= {
         "ok", "deadlock"}
+    turned = "lock 1; lock 0; unlock 0; unlock 1"
+    assert set(verdicts(target, "lock 0; try-lock 1", turned)) == {"ok", "deadlock"}
+
+
+def test_a_lock_that_was_tried_comes_before_what_is_taken_next(target: Target) -> None:
+    turned = "lock 1; lock 0; unlock 0; unlock 1"
+    assert "lock-order" in verdicts(target, "try-lock 0; lock 1; unlock 1", turned)
 
 
 def test_a_lock_of_a_reader_must_be_released_by_that_reader(target: Target) -> None:
