@@ -124,6 +124,20 @@ def test_no_order_of_an_execution_is_left_in_the_next(
     assert met.violations["data-race"] > 0
 
 
+def test_what_a_lock_told_in_an_execution_is_not_known_in_the_next(target: Target) -> None:
+    """The lock keeps the two accesses apart in most schedules, so they become points late."""
+    turns = "lock 0; unlock 0; " * 3
+    scenario = micro.program(
+        f"{turns}store 2; {turns}lock 0; unlock 0",
+        f"lock 1; unlock 1; {turns}load 2; {turns}lock 0; unlock 0",
+    )
+    met = Explorer(target, scenario, points="sync", promoted=()).go_on(executions_max=200)
+    assert (met.restarts, met.promoted) == (0, ())
+    agree(target, scenario, points="sync", promoted=())
+    met = Explorer(target, scenario, points="sync", promoted=()).go_on(executions_max=300)
+    assert (met.restarts, len(met.promoted)) == (1, 2)
+
+
 def races(target: Target, scenario: Scenario, *, interrupted: bool) -> list[tuple[Any, ...]]:
     """The pairs that race in an exploration, and in how many executions."""
     target.forget_races()
