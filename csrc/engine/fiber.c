@@ -220,16 +220,17 @@ static inline __attribute__((always_inline)) void fiber_go_on(unsigned int threa
  */
 static void fiber_save(unsigned int thread)
 {
-	char *stack = switch_stack(&fiber_table[thread].context);
+#if FIBER_ASAN || !defined(SWITCH_STACK)
+	(void)thread;
+	trail.torn = true;
+#else
+	char *stack = fiber_table[thread].context.sp;
 
 	trail_save(&fiber_sets, sizeof(fiber_sets));
 	trail_save(&fiber_table[thread].context, sizeof(fiber_table[0].context));
 	trail_save(&policy_pending[thread], sizeof(policy_pending[0]));
-	if (FIBER_ASAN || !stack)
-		trail.torn = true;
-	else
-		trail_save_stack(thread, stack,
-				 (size_t)(engine_stacks[thread + 1] - stack));
+	trail_save_stack(thread, stack, (size_t)(engine_stacks[thread + 1] - stack));
+#endif
 }
 
 /* The choice of the next step, or POLICY_NOBODY if there is none. */

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__x86_64__)
+#if defined(SWITCH_X86_64)
 
 void switch_prepare(struct switch_context *context, void *stack, size_t bytes,
 		    void (*entry)(void))
@@ -22,7 +22,7 @@ void switch_prepare(struct switch_context *context, void *stack, size_t bytes,
 	context->sp = top - 2;
 }
 
-#elif defined(__aarch64__)
+#elif defined(SWITCH_AARCH64)
 
 /* x19 to x30 and d8 to d15 are preserved by a callee: 20 words. */
 __asm__(

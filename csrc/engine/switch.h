@@ -10,17 +10,21 @@
 
 #include <stddef.h>
 
-#if defined(__x86_64__) || defined(__aarch64__)
+/* With -DCR_UCONTEXT=1 all machines do as those without assembly, so that this can be tested. */
+#if defined(__x86_64__) && !defined(CR_UCONTEXT)
+#define SWITCH_X86_64	1
+#elif defined(__aarch64__) && !defined(CR_UCONTEXT)
+#define SWITCH_AARCH64	1
+#endif
+
+#if defined(SWITCH_X86_64) || defined(SWITCH_AARCH64)
+
+/* A context that does not run is its stack, from here upwards, and nothing else. */
+#define SWITCH_STACK	1
 
 struct switch_context {
 	void *sp;
 };
-
-/* What is in use of the stack of a context that does not run, or NULL if that is not known. */
-static inline void *switch_stack(const struct switch_context *context)
-{
-	return context->sp;
-}
 
 #else
 #include <ucontext.h>
@@ -28,12 +32,6 @@ static inline void *switch_stack(const struct switch_context *context)
 struct switch_context {
 	ucontext_t context;
 };
-
-static inline void *switch_stack(const struct switch_context *context)
-{
-	(void)context;
-	return NULL;
-}
 
 #endif
 
@@ -45,7 +43,7 @@ void switch_prepare(struct switch_context *context, void *stack, size_t bytes,
  * Saves the running context in `from` and goes on with `to`. Only for functions
  * that call others, which keep nothing below their stack pointer.
  */
-#if defined(__x86_64__)
+#if defined(SWITCH_X86_64)
 
 /*
  * Inline, since a return to where nobody called from is never predicted: a jump

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What machines without assembly of ours do: a build does here as they would."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import build
+from cleanrace import Case, Target, run
+from cleanrace._native import POLICIES
+from cleanrace.explorer import Exploration, Explorer
+
+pytestmark = pytest.mark.long
+
+LITMUS = sorted((Path(__file__).parents[2] / "corpus/litmus").glob("*.litmus"))
+EXECUTIONS_MAX = 300
+BUILD = 'import build, json; print(json.dumps(build.ensure(target="reference")))'
+
+
+def built(root: Path, **variables: str) -> Target:
+    """The reference, as the build.py of a checkout makes it with these variables."""
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD], cwd=root, capture_output=True, text=True, check=False,
+        env=os.environ | {"XDG_CACHE_HOME": str(build.cache_folder() / "tests/other")} | variables,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return Target(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def slow() -> Target:
+    """The control with ucontext for a context switch."""
+    target = built(build.ROOT, CFLAGS=f"{os.environ.get('CFLAGS', '')} -DCR_UCONTEXT=1")
+    assert "swapcontext" in build.run("nm", "-D", target.module).stdout
+    return target
+
+
+def explored(target: Target, case: Case, points: str) -> Exploration:
+    """An exploration, as it is in every build: without its time."""
+    explorer = Explorer(target, case.scenario, planted=case.broken, points=points)
+    return replace(explorer.go_on(executions_max=EXECUTIONS_MAX), seconds=0.0)
+
+
+@pytest.mark.parametrize("path", LITMUS, ids=lambda path: path.stem)
+def test_without_assembly_the_same_runs_and_explorations(
+    path: Path, control: Target, slow: Target
+) -> None:
+    case = Case.read(path)
+    how: dict[str, Any] = {"planted": case.broken, "steps_max": case.steps_max}
+    for number, policy in enumerate(POLICIES):
+        for points in ("all", "sync"):
+            options = how | {"policy": policy, "points": points, "schedule": number}
+            one, other = (run(target, case.scenario, **options) for target in (control, slow))
+            assert one == other
+        assert run(slow, case.scenario, one.tape, **how) == run(
+            control, case.scenario, one.tape, **how
+        )
+    for points in ("all", "sync"):
+        met = explored(control, case, points)
+        assert explored(slow, case, points) == met
+        assert met.steps > 0
