@@ -111,8 +111,10 @@ void thread_exclude(bool begin);
 /* Stacks: the fibers' first, then the pthreads', which live on between runs. */
 #ifdef CR_TSAN	/* which keeps its own things there */
 #define ENGINE_STACK_BYTES	(4 << 20)
-#else
+#elif defined(__x86_64__)
 #define ENGINE_STACK_BYTES	65536
+#else	/* pthreads take no less than 128 KB on some machines, aarch64 for one */
+#define ENGINE_STACK_BYTES	262144
 #endif
 extern char engine_stacks[2 * CR_THREADS_MAX][ENGINE_STACK_BYTES];
 

@@ -324,8 +324,10 @@ static void thread_start(unsigned int threads)
 	while (thread_started < threads) {
 		uintptr_t number = thread_started;
 
-		pthread_attr_setstack(&attributes, engine_stacks[CR_THREADS_MAX + number],
-				      ENGINE_STACK_BYTES);
+		/* On any other stack, what a thread has there would pass for frozen memory. */
+		if (pthread_attr_setstack(&attributes, engine_stacks[CR_THREADS_MAX + number],
+					  ENGINE_STACK_BYTES))
+			break;
 		if (pthread_create(&thread_table[number].handle, &attributes,
 				   thread_main, (void *)number))
 			break;

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What machines without assembly of ours do: a build does here as they would."""
+"""What machines without assembly of ours do, and those whose threads ask for more room.
+
+Both are tried here, on any machine: a build of its own does as they would.
+"""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import micro
 import pytest
 
 import build
-from cleanrace import Case, Target, run
+from cleanrace import Case, Target, run, search
 from cleanrace._native import POLICIES
 from cleanrace.explorer import Exploration, Explorer
 
@@ -65,3 +70,19 @@ def test_without_assembly_the_same_runs_and_explorations(
         met = explored(control, case, points)
         assert explored(slow, case, points) == met
         assert met.steps > 0
+
+
+def test_a_stack_that_no_thread_takes_is_a_limit_of_ours(tmp_path: Path) -> None:
+    """What a thread elsewhere writes on its stack would be called a write to frozen memory."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    shutil.copy(build.ROOT / "build.py", tree)
+    shutil.copytree(build.ROOT / "csrc", tree / "csrc")
+    file = tree / "csrc/engine/core.h"
+    text = file.read_text()
+    assert text.count("ENGINE_STACK_BYTES	65536") == 1
+    file.write_text(text.replace("ENGINE_STACK_BYTES	65536", "ENGINE_STACK_BYTES	12288"))
+    target = built(tree)
+    scenario = micro.program("store 0", "store 1")
+    assert search(target, scenario, schedules=10).violations == {}
+    assert search(target, scenario, schedules=10, engine="thread").violations == {"overflow": 10}
