@@ -5,12 +5,17 @@
  */
 #include "atomic.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "engine.h"
 #include "lock.h"
 #include "memory.h"
 #include "watch.h"
+
+/* Of words of any size. Elsewhere reclaim would always fail, for one, and no verdict says so. */
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	      "the first bytes of a word are its lowest: machines with the other order cannot run it");
 
 uint64_t atomic_compare_exchange(void *address, uint64_t old, uint64_t new, unsigned int bytes)
 {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What machines without assembly of ours do, and those whose threads ask for more room.
+"""What machines without assembly of ours do, and those with larger stacks or other words.
 
-Both are tried here, on any machine: a build of its own does as they would.
+Each is tried here, on any machine: a build of its own does as they would.
 """
 
 import json
@@ -28,12 +28,17 @@ EXECUTIONS_MAX = 300
 BUILD = 'import build, json; print(json.dumps(build.ensure(target="reference")))'
 
 
-def built(root: Path, **variables: str) -> Target:
-    """The reference, as the build.py of a checkout makes it with these variables."""
-    done = subprocess.run(
+def make(root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Have the build.py of a checkout make the reference with these variables."""
+    return subprocess.run(
         [sys.executable, "-c", BUILD], cwd=root, capture_output=True, text=True, check=False,
         env=os.environ | {"XDG_CACHE_HOME": str(build.cache_folder() / "tests/other")} | variables,
     )  # fmt: skip
+
+
+def built(root: Path, **variables: str) -> Target:
+    """The reference that it made."""
+    done = make(root, **variables)
     assert done.returncode == 0, done.stderr
     return Target(json.loads(done.stdout))
 
@@ -86,3 +91,9 @@ def test_a_stack_that_no_thread_takes_is_a_limit_of_ours(tmp_path: Path) -> None
     scenario = micro.program("store 0", "store 1")
     assert search(target, scenario, schedules=10).violations == {}
     assert search(target, scenario, schedules=10, engine="thread").violations == {"overflow": 10}
+
+
+def test_a_machine_with_the_other_order_of_bytes_is_refused() -> None:
+    done = make(build.ROOT, CFLAGS="-U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__")
+    assert done.returncode != 0
+    assert "the first bytes of a word are its lowest" in done.stderr
