@@ -183,6 +183,7 @@ void engine_step_left(const void *address, const void *pc)
 		return;
 	engine_reach(address);
 	if (!engine.reduced || watch_tried[offset / MEMORY_GRAIN] ||
+	    watch_is_promoted(memory_pc(pc)) ||
 	    (engine.releases && !memory_is_section(offset)))
 		engine_point(offset, true);
 	else

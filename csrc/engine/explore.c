@@ -236,6 +236,19 @@ static struct explore_node *explore_arrive(unsigned int enabled, unsigned int cu
 	return node;
 }
 
+/* In a section, which is a step only if the thread leaves it before anybody else goes on. */
+static bool explore_is_inside(unsigned int thread)
+{
+	return places.sections && places_step.section[thread];
+}
+
+/* Sections are not one step each in this scenario. */
+static void explore_is_no_step(void)
+{
+	explore_tree.how.sections = 0;
+	explore_tree.ended = EXPLORE_ANEW;
+}
+
 static unsigned int explore_choose(unsigned int enabled, unsigned int current, uint32_t step)
 {
 	struct explore_node *node;
@@ -244,10 +257,8 @@ static unsigned int explore_choose(unsigned int enabled, unsigned int current, u
 	assert(explore_tree.depth == step);
 	explore_finish();
 	explore_logs[step] = trail.next;
-	if (current != POLICY_NOBODY && places.sections && places_step.section[current]) {
-		/* A decision inside of a section: it is not one step in this scenario. */
-		explore_tree.how.sections = 0;
-		explore_tree.ended = EXPLORE_ANEW;
+	if (current != POLICY_NOBODY && explore_is_inside(current)) {
+		explore_is_no_step();
 		return POLICY_NOBODY;
 	}
 	if (explore_tree.depth == EXPLORE_DEPTH_MAX - 1) {
@@ -282,11 +293,15 @@ const struct policy policy_explore = {
 
 enum explore_end explore_end(void)
 {
-	unsigned int left = fiber_left(), waitable;
+	unsigned int left = fiber_left(), waitable, t;
 
 	explore_tree.left_waiting = 0;
 	if (!explore_tree.depth)
 		return explore_tree.ended;
+	/* Who ended inside of a section keeps everybody else from it. */
+	for (t = 0; t < CR_THREADS_MAX; t++)
+		if (explore_is_inside(t))
+			explore_is_no_step();
 	explore_finish();
 	explore_look(&explore_tree.nodes[explore_tree.depth]);
 	if (explore_tree.ended == EXPLORE_COMPLETE || explore_tree.ended == EXPLORE_BLOCKED)

@@ -32,12 +32,24 @@ static struct places_short {
 	uint16_t number;
 	uint16_t life;
 } places_short[PLACES_MAX];
+/* Per object the threads that ended its life, in whichever execution. */
+static struct places_end {
+	uint8_t threads;
+	uint16_t section;	/* the section lock that each of them held, or 0 */
+} places_ends[MEMORY_OBJECTS_MAX + 1];
+/* Per lock's word the threads that hold a share of it, in this execution. */
+static uint8_t places_readers[MEMORY_MAX / MEMORY_GRAIN];
 
 static void places_count_words(void)
 {
 	unsigned int shared = places.shared < FOOTPRINT_PLACES ? places.shared : FOOTPRINT_PLACES;
 
 	footprint_words = (shared + 63) / 64;
+}
+
+void places_begin(void)
+{
+	memset(places_readers, 0, sizeof(places_readers));
 }
 
 void places_reset(bool keep)
@@ -51,6 +63,7 @@ void places_reset(bool keep)
 		places.used = 0;
 		places.shared = 0;
 		places.aliases = 0;
+		memset(places_ends, 0, sizeof(places_ends));
 		unordered_forget();
 	}
 	places_count_words();
@@ -139,8 +152,8 @@ static inline void places_plain(unsigned int number, bool writes, uint32_t pc)
 }
 
 /*
- * Every access to an object reads its life. Points need not be ordered with its
- * end to be points.
+ * Every access to an object reads its life. What orders others need not be ordered
+ * with its end to be a point, if others may come right before it: see places_may_end().
  */
 static inline void places_lives(unsigned int object, bool orders, uint32_t pc)
 {
@@ -208,6 +221,7 @@ static __attribute__((noinline)) void places_section(unsigned int first, unsigne
 						     enum event_kind kind)
 {
 	uint16_t *held = &places_step.section[engine.current];
+	unsigned int object = memory_object[first * MEMORY_GRAIN / MEMORY_UNIT];
 
 	places_stretch++;
 	if (kind == EVENT_LOCK || kind == EVENT_UNLOCK) {
@@ -216,6 +230,8 @@ static __attribute__((noinline)) void places_section(unsigned int first, unsigne
 	}
 	if (!places.sections)
 		places_ordering(first, last, trace_kind_writes(kind));
+	else if (object)
+		places_lives(object, true, 0);
 }
 
 static __attribute__((noinline)) void places_plainly(unsigned int first, unsigned int last,
@@ -247,15 +263,44 @@ static inline bool places_is_seen(unsigned int first, unsigned int last, bool wr
 	       places_seen[index][writes] == places_stretch;
 }
 
-void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
+/*
+ * A lock's readers do not mind each other, as long as each gives back a share that is
+ * its own: else who was there before makes a difference, and that is as a plain write.
+ */
+static bool places_is_own(unsigned int place, enum event_kind kind)
+{
+	static_assert(EVENT_UNLOCK_SHARED == EVENT_LOCK_SHARED + 1 &&
+		      EVENT_UNLOCK_SHARED == EVENT_LAST_ACCESS, "what places_any() asks");
+	return kind == EVENT_LOCK_SHARED || places_readers[place] >> engine.current & 1;
+}
+
+static __attribute__((noinline)) void places_shares(unsigned int first, unsigned int last,
+						    enum event_kind kind, uint32_t pc)
+{
+	uint8_t *readers = &places_readers[first], bit = (uint8_t)(1u << engine.current);
+	bool own = places_is_own(first, kind);
+
+	trail_save_word(readers);
+	*readers = kind == EVENT_LOCK_SHARED ? *readers | bit : *readers & (uint8_t)~bit;
+	if (!own && !watch_is_promoted(pc))
+		places_plainly(first, last, true, pc);
+	else if (!places_ordering_short(first, last, !own))
+		places_ordering(first, last, !own);
+}
+
+static inline __attribute__((always_inline)) void places_any(uintptr_t offset, unsigned int bytes,
+							     enum event_kind kind, uint32_t pc)
 {
 	unsigned int first = (unsigned int)(offset / MEMORY_GRAIN);
 	unsigned int last = (unsigned int)((offset + bytes - 1) / MEMORY_GRAIN);
 	unsigned int guard = memory_guard_of[first];
 	bool writes = trace_kind_writes(kind);
 
+	places_step.passed = pc;
 	if (guard == MEMORY_SECTION) {
 		places_section(first, last, kind);
+	} else if (kind >= EVENT_LOCK_SHARED) {
+		places_shares(first, last, kind, pc);
 	} else if (guard || watch_is_point(kind, pc)) {
 		if (!places_ordering_short(first, last, writes))
 			places_ordering(first, last, writes);
@@ -264,14 +309,51 @@ void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, u
 	}
 }
 
+/*
+ * Releases, and fields whose lock is held, order others and need not be decision
+ * points, since they move left over whatever others do.
+ */
+static inline bool places_moves(uintptr_t offset, enum event_kind kind)
+{
+	unsigned int guard = memory_guard_of[offset / MEMORY_GRAIN];
+
+	return kind == EVENT_UNLOCK || kind == EVENT_UNLOCK_SHARED ||
+	       (guard && guard != MEMORY_SECTION);
+}
+
+/* But not over the end of their object: to that they are as plain accesses. */
+static __attribute__((noinline)) void places_may_end(uintptr_t offset, unsigned int bytes,
+						     enum event_kind kind, uint32_t pc)
+{
+	unsigned int object = memory_object[offset / MEMORY_UNIT];
+	unsigned int index = places_at(places_of_object(object));
+
+	if (places_moves(offset, kind) && !watch_is_promoted(pc) && engine.reduced &&
+	    places.owner[index] == PLACES_SHARED)
+		unordered_plain(places.number[index], false, pc, 0);
+	places_any(offset, bytes, kind, pc);
+}
+
+/* Few objects are ever ended by somebody else, without a section lock that is held here. */
+void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
+{
+	const struct places_end *end = &places_ends[memory_object[offset / MEMORY_UNIT]];
+
+	if (__builtin_expect(end->threads & ~(1u << engine.current), 0) &&
+	    (!end->section || end->section != places_step.section[engine.current]))
+		places_may_end(offset, bytes, kind, pc);
+	else
+		places_any(offset, bytes, kind, pc);
+}
+
 void places_class(uintptr_t offset, enum event_kind kind)
 {
 	unsigned int object = memory_object[offset / MEMORY_UNIT];
+	unsigned int place = (unsigned int)(offset / MEMORY_GRAIN);
 
 	if (!memory_is_section(offset))
-		places_hash((unsigned int)(offset / MEMORY_GRAIN), trace_kind_writes(kind));
-	else if (places.sections)
-		return;
+		places_hash(place, trace_kind_writes(kind) ||
+			    (kind == EVENT_UNLOCK_SHARED && !places_is_own(place, kind)));
 	if (object)
 		places_hash(places_of_object(object), false);
 }
@@ -289,15 +371,46 @@ static void places_touch_life(unsigned int object, bool changes)
 		places_point(number, changes);
 }
 
-void places_life(uintptr_t offset, bool changes)
+/* The running thread ends an object's life. */
+static void places_learn_end(struct places_end *end)
 {
-	places_touch_life(memory_object[offset / MEMORY_UNIT], changes);
+	uint16_t section = places_step.section[engine.current];
+	struct places_end now = {
+		.threads = end->threads | (uint8_t)(1u << engine.current),
+		.section = !end->threads || end->section == section ? section : 0,
+	};
+
+	if (now.threads == end->threads && now.section == end->section)
+		return;
+	*end = now;
+	unordered_met.late = 1;
 }
 
-/* As the life of the object that there is not. */
+void places_life(uintptr_t offset, bool changes)
+{
+	unsigned int object = memory_object[offset / MEMORY_UNIT];
+
+	if (engine.reduced && changes && memory_state[offset / MEMORY_UNIT] == MEMORY_FREED)
+		places_learn_end(&places_ends[object]);
+	places_touch_life(object, changes);
+}
+
+/*
+ * As a plain write to the life of the object that there is not: which of two verdicts
+ * comes first is part of the class, so whatever leads to one of them has to be a point.
+ */
 void places_stop(void)
 {
-	places_touch_life(0, true);
+	unsigned int place = places_of_object(0), number;
+
+	if (engine.hashes)
+		places_hash(place, true);
+	number = places_shared(places_at(place), engine.current, false);
+	if (number == PLACES_PRIVATE)
+		return;
+	footprint_add(places_step.did, number, true);
+	if (engine.reduced && places_step.passed)
+		unordered_plain(number, true, places_step.passed, 0);
 }
 
 /* The same in every process: a pointer counts from the start of the kernel's code. */

@@ -37,6 +37,8 @@ extern struct places places;
 
 /* Forgets all places, or (with `keep`) takes over those that `places` has. */
 void places_reset(bool keep);
+/* A run that somebody explores begins at its start. */
+void places_begin(void);
 /* The number of a place that threads wait for, and so share. */
 unsigned int places_number(uintptr_t offset);
 /* An access of the running step, and the begin or end of an object's life. */
@@ -56,6 +58,7 @@ uint64_t places_state(void);
  */
 struct places_step {
 	struct footprint *did;
+	uint32_t passed;			/* its last access */
 	uint16_t section[CR_THREADS_MAX];	/* the section lock each thread holds, or 0 */
 };
 extern struct places_step places_step;

@@ -41,6 +41,8 @@ void watch_reset(bool again)
 	if (engine.detects)
 		lockdep_reset();
 	race_met.judged = false;
+	if (engine.explores)
+		places_begin();
 	if (engine.explores && engine.reduced)
 		unordered_reset();
 }

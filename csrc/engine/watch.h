@@ -50,11 +50,15 @@ void watch_reset(bool again);
 /* A wait for the word at that offset to be 0 is over. */
 void watch_acquired(uintptr_t offset);
 
+static inline bool watch_is_promoted(uint32_t pc)
+{
+	return watch_promoted[pc / 8 % sizeof(watch_promoted)] >> pc % 8 & 1;
+}
+
 /* Whether an access by that instruction is a point of a reduced run. */
 static inline bool watch_is_point(enum event_kind kind, uint32_t pc)
 {
-	return (kind != EVENT_READ && kind != EVENT_WRITE) ||
-	       watch_promoted[pc / 8 % sizeof(watch_promoted)] >> pc % 8 & 1;
+	return (kind != EVENT_READ && kind != EVENT_WRITE) || watch_is_promoted(pc);
 }
 
 /* True: it was not promoted before. */

@@ -32,9 +32,11 @@ class Whole:
 
 
 def whole(target: Target, scenario: Scenario, *, policy: str = "dpor", points: str = "all",
-          executions_max: int | None = None) -> Whole:
+          planted: tuple[str, ...] = (), executions_max: int | None = None) -> Whole:
     """Explore with the detectors off: they end threads that the model would let go on."""
-    explorer = Explorer(target, scenario, policy=policy, points=points, detect=False)
+    explorer = Explorer(
+        target, scenario, policy=policy, points=points, planted=planted, detect=False
+    )
     met = explorer.go_on(executions_max=executions_max)
     return Whole(met, explorer.states())
 
@@ -152,6 +154,64 @@ def test_fewer_points_and_sections_of_one_step_lose_nothing(target: Target, seed
         several += few.met.classes > 1
     assert saved > 0
     assert several > 20
+
+
+def ending_inside(random: random.Random) -> Scenario:
+    """Sections, some of which a thread enters and does not leave, and accesses beside them."""
+
+    def step() -> list[str]:
+        thing = random.randrange(2)
+        if random.random() < 0.4:
+            return [random.choice(("store 0", "load 0", "store-marked 1", "load-marked 1", "free 0",
+                                   "load-beyond 0", "wait-zero 1", "clear-marked 1"))]
+        inside = ("load-guarded", "store-guarded", "load-guarded", "store-guarded")
+        others = ("load-beyond 0", "load 0", "free 0", "store 0")
+        words = [random.choice((*(f"{word} {thing}" for word in inside), *others))
+                 for _ in range(random.randrange(3))]
+        return [f"spin {thing}", *words, f"unspin {thing}"]
+
+    count = random.choice((2, 2, 3))
+    return micro.program(*(
+        "; ".join(word for _ in range(random.randint(1, 5 - count)) for word in step())
+        for _ in range(count)
+    ))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_fewer_points_lose_nothing_where_threads_end_anywhere(target: Target, seed: int) -> None:
+    """Who ends in a section keeps the others from it; which verdict comes first is told."""
+    drawn = random.Random(seed)
+    ended = several = 0
+    for _ in range(400):
+        scenario = ending_inside(drawn)
+        dfs = whole(target, scenario, policy="dfs", executions_max=20_000)
+        if not dfs.met.done:
+            continue
+        for points in ("all", "sync"):
+            dpor = whole(target, scenario, points=points)
+            assert (dpor.states, set(dpor.met.violations), dpor.met.classes) == (
+                dfs.states, set(dfs.met.violations), dfs.met.classes
+            ), (points, scenario.to_text())
+        ended += bool(dfs.met.violations)
+        several += len(dfs.met.violations) > 1
+    assert ended > 200
+    assert several > 10
+
+
+@pytest.mark.parametrize(("threads", "classes"), [
+    (("unlock-shared 0; clear-marked 1", "lock-shared 0"), 2),
+    (("unlock-shared 0", "unlock-shared 0; store 0", "lock-shared 0"), 6),
+    (("lock-shared 0; unlock-shared 0", "lock-shared 0; unlock-shared 0"), 1),
+])  # fmt: skip
+def test_who_gives_back_a_share_that_is_not_his_minds_who_came_before(
+    target: Target, threads: tuple[str, ...], classes: int
+) -> None:
+    dfs = whole(target, micro.program(*threads), policy="dfs")
+    assert dfs.met.classes == classes
+    for points in ("all", "sync"):
+        dpor = whole(target, micro.program(*threads), points=points)
+        assert (dpor.states, set(dpor.met.violations)) == (dfs.states, set(dfs.met.violations))
+        assert dpor.met.classes == classes
 
 
 def repeat(operation: str, times: int) -> str:
@@ -280,6 +340,23 @@ def test_kernel_scenarios_have_the_same_classes_at_all_points(
     assert few.met.classes == every.met.classes == few.met.executions == classes
     assert few.states == every.states
     assert few.met.violations == {} == every.met.violations
+
+
+@pytest.mark.parametrize(("kinds", "threads", "classes"), [
+    ("local", ("register 0", "mount a; unmount a"), 27),
+    ("none", ("register 0", "mount a; unmount a; mount a"), 39),
+])
+def test_a_lock_that_was_freed_while_it_was_held_is_met_at_fewer_points_too(
+    target: Target, kinds: str, threads: tuple[str, ...], classes: int
+) -> None:
+    """A release is left over everything but the end of its object: there it is a point."""
+    few, every = (
+        whole(target, scenario(kinds, *threads), points=points, planted=("early-put",))
+        for points in ("sync", "all")
+    )
+    assert few.met.classes == every.met.classes == classes
+    assert few.met.violations.keys() == every.met.violations.keys() == {"use-after-free"}
+    assert few.states == every.states
 
 
 def test_reclaim_names_a_dead_pool_in_some_class(target: Target) -> None:
