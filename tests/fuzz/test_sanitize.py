@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Corpus and random scenarios under the sanitizers: clean, and real reports are told.
 
-With gcc and with clang, whose builds have a folder of their own in the cache, so that the records
-of the others stay.
+With gcc and with clang. Builds of the compiler that is not the usual one have a folder of their own
+in the cache, so that the records of the others stay.
 """
 
 import json
@@ -78,6 +78,24 @@ flavour = sys.argv[1]
 program = build.program("reference", flavour=flavour)
 print(json.dumps([build.ensure(target="reference"), str(program)]))
 """
+# The same in a checkout whose fiber.c alone is another one, from a build without that. Only what
+# differs is compiled: its plain build, of which a flavour takes the kernel's side, is the other's.
+GIVEN = """
+import json, shutil, sys, build
+from pathlib import Path
+info = json.loads(sys.argv[2])
+given, folder = Path(info["module"]).parent, build.make_plan(build.OURS).folder
+if not folder.exists():
+    shutil.copytree(given, folder, ignore=shutil.ignore_patterns("replay-*", sys.argv[1]))
+    text = json.dumps(info | {"build_id": folder.name}).replace(str(given), str(folder))
+    (folder / "info.json").write_text(text)
+compile_all = build.compile_all
+def compile_one(plan, files, work, *rest):
+    made = compile_all(plan, [file for file in files if file.stem == "fiber"], work, *rest)
+    objects = [given / work.name / f"{at:02}-{file.stem}.o" for at, file in enumerate(files)]
+    return [made[0] if obj.stem.endswith("-fiber") else obj for obj in objects]
+build.compile_all = compile_one
+""" + BUILD
 # Prints how much memory a command had at most, in kB; a child of pytest's begins with pytest's.
 PEAK = """
 import resource, subprocess, sys
@@ -111,16 +129,21 @@ ODD = r"""
 """
 
 
-def cache(compiler: str) -> Path:
-    """Where builds of a compiler are kept."""
-    return build.cache_folder() / "tests" / compiler
+def environment(root: Path, compiler: str) -> dict[str, str]:
+    """What makes a checkout build with a compiler, in the usual cache if that has its builds."""
+    usual = root == build.ROOT and build.compiler_command() == (compiler,)
+    cache = build.cache_folder() / "tests" / compiler
+    return {"CC": compiler} | ({} if usual else {"XDG_CACHE_HOME": str(cache)})
 
 
-def built(root: Path, compiler: str, flavour: str) -> tuple[dict[str, Any], Path]:
+def built(
+    root: Path, compiler: str, flavour: str, given: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], Path]:
     """A flavour of the reference that a checkout's build.py makes: the target's info, the file."""
+    more = [BUILD, flavour] if given is None else [GIVEN, flavour, json.dumps(given)]
     done = subprocess.run(
-        [sys.executable, "-c", BUILD, flavour], cwd=root, capture_output=True, text=True,
-        check=False, env=os.environ | {"CC": compiler, "XDG_CACHE_HOME": str(cache(compiler))},
+        [sys.executable, "-c", *more], cwd=root, capture_output=True, text=True,
+        check=False, env=os.environ | environment(root, compiler),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     info, program = json.loads(done.stdout)
@@ -143,7 +166,8 @@ def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         assert text.count(place) == 1
         text = text.replace(place, what)
     file.write_text(text)
-    return Target(built(tree, request.param, "asan")[0])
+    sound, _ = built(build.ROOT, request.param, "asan")
+    return Target(built(tree, request.param, "asan", given=sound)[0])
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +212,7 @@ def test_all_that_is_replayed_is_clean(compiler: str, run: Callable[..., Any]) -
         built(build.ROOT, compiler, flavour)
     done = run(
         "run.py", "sanitize", "--target", "reference", "--random", "1000", "--seed", "2",
-        env={"CC": compiler, "XDG_CACHE_HOME": str(cache(compiler))},
+        env=environment(build.ROOT, compiler),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -257,18 +281,23 @@ def test_abandoned_fibers_leave_no_frames_behind(compiler: str) -> None:
 
 
 def test_a_compiler_without_a_library_is_status_2_after_the_rest(
-    run: Callable[..., Any], tmp_path: Path
+    run: Callable[..., Any], control: Target, tmp_path: Path
 ) -> None:
-    compiler = tmp_path / "gcc"
+    """The usual compiler by the usual name, so that all that was built with it is there."""
+    usual = build.compiler_command()[0]
+    compiler = tmp_path / "bin" / Path(usual).name
+    compiler.parent.mkdir()
     compiler.write_text(
         '#!/bin/sh\ncase " $* " in *" -c "*) ;; *" -fsanitize=thread "*) '
         "echo 'error: cannot find libtsan' >&2; exit 1;; esac\n"
-        f'exec {shutil.which("gcc")} "$@"\n'
+        f'exec {shutil.which(usual)} "$@"\n'
     )
     compiler.chmod(0o755)
+    place = own_cache(control, tmp_path / "cache", asan=sanitizing.program(control, "asan"))
+    path = f"{compiler.parent}{os.pathsep}{os.environ['PATH']}"
     done = run(
         "run.py", "sanitize", "--target", "reference", "--random", "10",
-        env={"CC": str(compiler), "XDG_CACHE_HOME": str(tmp_path)},
+        env={"XDG_CACHE_HOME": str(place), "PATH": path},
     )  # fmt: skip
     assert done.returncode == 2, done.stdout + done.stderr
     assert re.findall(r"^(?:asan|tsan) .*(?:corpus|random)", done.stdout, re.MULTILINE) == [
@@ -276,8 +305,8 @@ def test_a_compiler_without_a_library_is_status_2_after_the_rest(
         "asan     random",
     ]
     assert re.fullmatch(
-        r"run\.py: tsan cannot be played: gcc .* cannot link it \(error: cannot find libtsan\): "
-        r"install its library, or set another CC\n", done.stderr,
+        rf"run\.py: tsan cannot be played: .*{compiler.name} .* cannot link it "
+        r"\(error: cannot find libtsan\): install its library, or set another CC\n", done.stderr,
     )  # fmt: skip
 
 
@@ -523,10 +552,9 @@ def test_a_worker_makes_the_program_that_its_build_lacks(
     monkeypatch.setenv("XDG_CACHE_HOME", str(place))
     info = json.loads((place / f"cleanrace/targets/{control.name}.json").read_text())
     target = Target(info)
-    program = target.module.with_name("replay-asan")
+    program = target.module.with_name("replay-tsan")  # which is made sooner than replay-asan
     assert not program.exists()
-    one = sanitize.Input(name="a case", data=RACE.to_bytes())
-    assert sanitize.asan_corpus(here(target), target, [one]) == []
+    assert sanitize.tsan_scenarios(here(target), target, [RACE], 1)[1] == []
     assert program.exists()
 
 
