@@ -2,6 +2,7 @@
 """Folders of inputs: merged, minimised and counted, again and again with the same result."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from cleanrace import Target
 from fuzz import corpus_verbs, serve_folder
+from fuzz import run as command_line
 from fuzz.pool import Member
 from fuzz.serve_folder import Layout
 
@@ -23,13 +25,18 @@ def reached(target: Target, folder: Path) -> tuple[int, int]:
     return measured.edges, measured.pairs
 
 
-@pytest.fixture
-def merged(run: Callable[..., Any], tmp_path: Path) -> Path:
-    """The scenarios of the checkout as inputs."""
-    folder = tmp_path / "merged"
-    done = run("run.py", "corpus", "merge", str(folder), "--target", "reference")
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def once(control: Target, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scenarios of the checkout as inputs, which nobody changes."""
+    folder = tmp_path_factory.mktemp("once") / "merged"
+    assert command_line.main(["corpus", "merge", str(folder), "--target", control.name]) == 0
     return folder
+
+
+@pytest.fixture
+def merged(once: Path, tmp_path: Path) -> Path:
+    """A copy of them."""
+    return Path(shutil.copytree(once, tmp_path / "merged"))
 
 
 def test_merging_keeps_what_adds_something_and_again_adds_nothing(

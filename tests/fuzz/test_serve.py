@@ -463,11 +463,6 @@ def test_what_is_pending_is_taken_up_by_the_next_start(real: Target, tmp_path: P
 # The command line.
 
 
-def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
-    assert done.returncode == 2, done.stderr
-    return done.stderr.splitlines()
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -489,12 +484,18 @@ def test_an_option_that_would_do_nothing_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_errors_are_one_line(run: Callable[..., Any], control: Target, tmp_path: Path):
+def test_errors_are_one_line(
+    capsys: pytest.CaptureFixture[str], control: Target, tmp_path: Path
+):
+    def lines(*arguments: str) -> list[str]:
+        assert command_line.main(["serve", *arguments]) == 2
+        return capsys.readouterr().err.splitlines()
+
     assert control.name == "reference"
-    common = ("run.py", "serve", "--target", "reference", "--no-dashboard", "--time", "1")
+    common = ("--target", "reference", "--no-dashboard", "--time", "1")
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    assert lines(run(*common, "--corpus", str(corpus), "--planted", "nothing"))[0].startswith(
+    assert lines(*common, "--corpus", str(corpus), "--planted", "nothing")[0].startswith(
         "run.py: --planted nothing: expected one of a,"
     )
     with (corpus / "lock").open("a") as file:
@@ -502,23 +503,23 @@ def test_errors_are_one_line(run: Callable[..., Any], control: Target, tmp_path:
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         told = "process 7 works in it already: stop that one, or name another folder"
-        assert lines(run(*common, "--corpus", str(corpus))) == [
+        assert lines(*common, "--corpus", str(corpus)) == [
             f"run.py: --corpus {corpus}: {told}"
         ]
-    told = lines(run(*common, "--corpus", str(corpus), "--findings", str(tmp_path), "--commit"))
+    told = lines(*common, "--corpus", str(corpus), "--findings", str(tmp_path), "--commit")
     assert len(told) == 1
     assert told[0].startswith("run.py: --commit: ")
     state().save(corpus / "state.json")
-    assert lines(run(*common, "--corpus", str(corpus))) == [
+    assert lines(*common, "--corpus", str(corpus)) == [
         f"run.py: --corpus {corpus}: it is about linux-5.10: name another folder"
     ]
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        told = lines(run("run.py", "serve", "--corpus", str(tmp_path / "x"), "--port", port))
+        told = lines("--corpus", str(tmp_path / "x"), "--port", port)
         assert told == [f"run.py: --port {port}: Address already in use: name another one"]
-    assert lines(run("run.py", "serve", "--export", "x.html", "--corpus", "/missing/folder")) == [
+    assert lines("--export", "x.html", "--corpus", "/missing/folder") == [
         "run.py: --corpus /missing/folder: there is no such folder, nothing was served there"
     ]
 

@@ -16,6 +16,7 @@ import pytest
 
 from cleanrace import Case, Target
 from fuzz import corpus_verbs, serve_exchange, serve_folder, shelf, store
+from fuzz import run as command_line
 from fuzz.serve_exchange import FINDINGS, INPUTS, Exchange, Trader
 from fuzz.serve_folder import Layout
 from fuzz.serve_state import State
@@ -382,7 +383,10 @@ def test_what_one_service_finds_reaches_another_one(
     }
 
 
-def test_the_exchange_folder_is_there_and_apart(run: Callable[..., Any], tmp_path: Path):
+def test_the_exchange_folder_is_there_and_apart(
+    control: Target, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    assert control.name == "reference"
     corpus = tmp_path / "corpus"
     (corpus / "x").mkdir(parents=True)
     shelved = tmp_path / "findings" / "y"
@@ -394,8 +398,9 @@ def test_the_exchange_folder_is_there_and_apart(run: Callable[..., Any], tmp_pat
         (tmp_path, f"it and --corpus {corpus} must be apart"),
         (shelved, f"it and --findings {shelved.parent} must be apart"),
     ):
-        done = run(
-            "run.py", "serve", "--target", "reference", "--no-dashboard", "--time", "1",
+        status = command_line.main([
+            "serve", "--target", "reference", "--no-dashboard", "--time", "1",
             "--corpus", str(corpus), "--findings", str(shelved.parent), "--exchange", str(folder),
-        )  # fmt: skip
-        assert (done.returncode, done.stderr) == (2, f"run.py: --exchange {folder}: {told}\n")
+        ])  # fmt: skip
+        said = capsys.readouterr().err
+        assert (status, said) == (2, f"run.py: --exchange {folder}: {told}\n")

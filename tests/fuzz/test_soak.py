@@ -217,7 +217,7 @@ def test_a_service_that_is_disturbed_loses_nothing(real: Target, tmp_path: Path)
     done = subprocess.run(
         [
             sys.executable, str(ROOT / "fuzz" / "soak.py"), "--minutes", "0.25", "--undisturbed",
-            "0.15", "--kill-every", "2", "--service-kills", "2", "--full", "3", "--shift", "5",
+            "0.1", "--kill-every", "2", "--service-kills", "2", "--full", "3", "--shift", "5",
             "--planted", "remount-twice", "--json", str(out),
         ],
         check=False, capture_output=True, text=True,

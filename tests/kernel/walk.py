@@ -17,6 +17,7 @@ class Step(NamedTuple):
     """One event: `name` is the object of an access, `where` its function, of others "".
 
     held: lock -> the threads that hold it, before the event; `readers`: the same of shared ones.
+    Steps between two changes share them.
     """
 
     event: Event
@@ -70,19 +71,20 @@ def steps(target: Target, result: Result) -> Iterator[Step]:
         access = event.pc != 0 or event.kind in LOCKS
         name = names.object(event.object) if access else ""
         where = names.function_line(event.pc).rpartition(":")[0] if access else ""
-        yield Step(event, name, where, dict(held), dict(readers))
+        yield Step(event, name, where, held, readers)
         if event.kind == "lock":
-            held[name] = event.thread
+            held = held | {name: event.thread}
         elif event.kind == "unlock":
-            del held[name]
+            held = {lock: owner for lock, owner in held.items() if lock != name}
         elif event.kind in SHARED_LOCK:
             change = {event.thread}
             now = readers.get(name, frozenset())
-            readers[name] = now | change if event.kind == "lock-shared" else now - change
+            now = now | change if event.kind == "lock-shared" else now - change
+            readers = readers | {name: now}
         elif event.kind == "sb-new":
-            held[umount(event.object)] = event.thread
+            held = held | {umount(event.object): event.thread}
         elif event.kind == "write-marked" and where == "page_add" and name.endswith(".mapping"):
-            held[name.removesuffix("mapping") + "lock"] = event.thread
+            held = held | {name.removesuffix("mapping") + "lock": event.thread}
 
 
 def walks(target: Target, program: Scenario, count: int = 300, *,

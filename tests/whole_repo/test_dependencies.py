@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import cffi
@@ -48,8 +49,13 @@ def c_files(texts: Texts) -> dict[str, str]:
             if name.startswith("csrc/") and name.endswith((".c", ".h"))}
 
 
-def imports(tree: ast.Module) -> Iterator[tuple[str, tuple[str, ...]]]:
+@cache  # the same trees for each test: the fixture is the session's
+def imports(tree: ast.Module) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Each import of a file as (module, names taken from it)."""
+    return tuple(_imports(tree))
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, tuple[str, ...]]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, ()) for alias in node.names)
