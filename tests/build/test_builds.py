@@ -50,6 +50,7 @@ def test_a_second_call_builds_nothing(reference: dict[str, Any]) -> None:
     assert Path(reference["module"]).stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_progress_counts_every_file(cache: Path, reference: dict[str, Any]) -> None:
     seen: list[tuple[str, int, int]] = []
     info = build.ensure(target="reference", progress=lambda *step: seen.append(step))
@@ -59,6 +60,7 @@ def test_progress_counts_every_file(cache: Path, reference: dict[str, Any]) -> N
     assert builds(cache) == [cache / "builds" / info["build_id"]]
 
 
+@pytest.mark.long
 def test_two_builds_at_once_do_not_clash(cache: Path) -> None:
     command = [sys.executable, "-B", build.ROOT / "build.py", "--target", "reference"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -70,6 +72,7 @@ def test_two_builds_at_once_do_not_clash(cache: Path) -> None:
     assert len(builds(cache)) == 1
 
 
+@pytest.mark.long
 def test_forced_builds_at_once_leave_a_whole_one(cache: Path) -> None:
     command = [sys.executable, "-B", build.ROOT / "build.py", "--target", "reference", "--force"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -83,6 +86,7 @@ def test_forced_builds_at_once_leave_a_whole_one(cache: Path) -> None:
     assert os.access(info["program"], os.X_OK)
 
 
+@pytest.mark.long
 def test_the_same_inputs_give_the_same_objects_anywhere(
     cache: Path, project: Path, cli: Cli, reference: dict[str, Any],
 ) -> None:
@@ -141,6 +145,7 @@ def test_a_changed_file_makes_the_build_stale(
     assert not cache.exists()
 
 
+@pytest.mark.long
 def test_list_tells_built_from_stale(cache: Path, project: Path, cli: Cli) -> None:
     assert cli("--target", "reference", root=project).returncode == 0
     assert re.search(r"^reference +built,", cli("--list", root=project).stdout, re.MULTILINE)
@@ -150,6 +155,7 @@ def test_list_tells_built_from_stale(cache: Path, project: Path, cli: Cli) -> No
     assert len(builds(cache)) == 1
 
 
+@pytest.mark.long
 def test_a_failed_build_leaves_the_last_good_one(
     cache: Path, project: Path, cli: Cli, refused: Refused,
 ) -> None:
@@ -165,6 +171,7 @@ def test_a_failed_build_leaves_the_last_good_one(
     assert not list((cache / "builds").glob(".new-*"))
 
 
+@pytest.mark.long
 def test_a_missing_function_is_named_by_the_linker(
     cache: Path, project: Path, refused: Refused,
 ) -> None:
@@ -177,6 +184,7 @@ def test_a_missing_function_is_named_by_the_linker(
     assert builds(cache) == []
 
 
+@pytest.mark.long
 def test_a_killed_build_does_not_block_the_next(cache: Path, cli: Cli) -> None:
     process = subprocess.Popen(
         [sys.executable, "-B", build.ROOT / "build.py", "--target", "reference"],
@@ -236,6 +244,7 @@ def test_all_state_of_a_run_is_in_one_section(name: str, request: pytest.Fixture
     assert writable >= 5  # the unit's own five, at least
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("flavour", "start"), [("asan", "__asan_init"), ("tsan", "__tsan_init")])
 def test_a_flavour_links_the_plain_builds_instrumented_objects(
     reference: dict[str, Any], flavour: str, start: str,

@@ -82,6 +82,7 @@ def test_the_users_flags_come_first_and_lose_against_ours(
     assert not cache.exists()
 
 
+@pytest.mark.long
 def test_the_users_optimisation_does_not_move_decision_points(
     cache: Path, monkeypatch: pytest.MonkeyPatch, reference: dict[str, Any],
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_cut_down_path_names_all_tools_before_any_download(
     assert "gcc; objcopy, readelf, objdump were not found" in refused("--target", "reference")
 
 
+@pytest.mark.long
 def test_a_fresh_build_needs_the_compiler_alone(
     cache: Path, cli: Cli, path_without: PathWithout, refused: Refused,
 ) -> None:
@@ -117,7 +118,8 @@ def test_a_write_that_fails_for_want_of_room_is_a_full_disk(
     assert not list(cache.glob("builds/[!.]*"))
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff"])
+@pytest.mark.parametrize("damage", [
+    b"", pytest.param(b"{", marks=pytest.mark.long), b"[]", b"{}", b"\xff"])
 def test_a_damaged_record_is_named_and_force_mends_it(
     damage: bytes, cache: Path, cli: Cli, refused: Refused, reference: dict[str, Any],
 ) -> None:

@@ -147,6 +147,7 @@ def test_a_changed_cached_file_is_noticed(seeded: Path, refused: Refused) -> Non
     assert "sha256 of nothing" in refused()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_apt")
 def test_without_apt_the_reference_stands_in_loudly(cache: Path, cli: Cli) -> None:
     result = cli()

@@ -36,6 +36,7 @@ def with_vendor_includes(text: str) -> str:
     return text.replace("#include <linux/mm.h>\n", f"#include <linux/mm.h>\n{more}", 1)
 
 
+@pytest.mark.long
 def test_a_tree_of_4_1_is_recognised_and_built(seeded: Path, tree: Tree) -> None:
     """4.1's differences in declarations: no const, a uuid of bytes."""
     kernel = tree("4.1.0", unit=without_const,
@@ -54,6 +55,7 @@ def test_a_tree_of_4_1_is_recognised_and_built(seeded: Path, tree: Tree) -> None
     assert (seeded / f"targets/{info['name']}.json").is_file()
 
 
+@pytest.mark.long
 def test_a_vendor_tree_between_4_6_and_4_12_is_built(seeded: Path, tree: Tree, cli: Cli) -> None:
     """Const ops, a uuid of bytes, more includes, and no Makefile."""
     result = cli("--kernel", tree(unit=with_vendor_includes, header=with_bytes))
@@ -98,6 +100,7 @@ def test_a_tree_without_the_header_names_it(
     assert not list(cache.glob("sources/[!.]*"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", ["6.1.0", "3.16.0"])
 def test_a_version_that_should_not_have_the_file_is_built_with_a_warning(
     version: str, cache: Path, tree: Tree, cli: Cli,

@@ -2,7 +2,9 @@
 """The shape of the files: heads, lengths, indentation, and words that must not be there."""
 
 import ast
+import fnmatch
 import re
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,16 @@ def test_each_python_file_opens_with_licence_and_purpose(texts: Texts, modules: 
     licence = re.compile(r"(#!.*\n)?# SPDX-License-Identifier: GPL-2\.0-only\n")
     assert [name for name in modules if not licence.match(texts[name])] == []
     assert [name for name, tree in modules.items() if not ast.get_docstring(tree)] == []
+
+
+def test_no_folder_of_tests_is_left_out(pytestconfig: pytest.Config) -> None:
+    """By its name, as pytest leaves out a folder `build` unless it is told otherwise."""
+    folders = [path.name for path in Path(__file__).resolve().parents[1].iterdir()
+               if list(path.glob("test_*.py"))]
+    assert "build" in folders
+    left_out = pytestconfig.getini("norecursedirs")
+    assert [name for name in folders
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in left_out)] == []
 
 
 def test_c_is_indented_with_tabs(texts: Texts) -> None:
