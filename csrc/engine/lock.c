@@ -84,6 +84,8 @@ void lock_release(struct lock *lock, enum lock_mode mode)
 	engine_step_left(lock, ENGINE_PC());
 	if (shared ? lock->state <= 0 : lock->state != lock_mine()) {
 		/* What was wrong depends on everyone who touched the lock before. */
+		if (!memory_is_section(memory_offset(lock)))
+			watch_try(memory_offset(lock));
 		engine_step_also(lock, EVENT_WRITE_MARKED, ENGINE_PC());
 		engine_stop(VERDICT_LOCK_MISUSE);
 	}

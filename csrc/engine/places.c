@@ -281,7 +281,10 @@ static __attribute__((noinline)) void places_shares(unsigned int first, unsigned
 	bool own = places_is_own(first, kind);
 
 	trail_save_word(readers);
-	*readers = kind == EVENT_LOCK_SHARED ? *readers | bit : *readers & (uint8_t)~bit;
+	if (kind == EVENT_LOCK_SHARED)
+		*readers |= bit;
+	else	/* whose share it took may be anybody's, who then gives back another one */
+		*readers &= own ? (uint8_t)~bit : 0;
 	if (!own && !watch_is_promoted(pc))
 		places_plainly(first, last, true, pc);
 	else if (!places_ordering_short(first, last, !own))

@@ -65,8 +65,9 @@ static inline bool watch_is_point(enum event_kind kind, uint32_t pc)
 bool watch_promote(uint32_t pc);
 
 /*
- * Locks that somebody tried, or asked whether they are held. For those a
- * release does not move left over what others do: it is a point as well.
+ * Locks that somebody tried, asked whether they are held, or gave back without
+ * holding them. For those a release does not move left over what others do: it is
+ * a point as well.
  */
 extern uint8_t watch_tried[MEMORY_MAX / MEMORY_GRAIN];
 extern bool watch_tried_more;	/* since this was last set to false */

@@ -202,6 +202,8 @@ def test_fewer_points_lose_nothing_where_threads_end_anywhere(target: Target, se
     (("unlock-shared 0; clear-marked 1", "lock-shared 0"), 2),
     (("unlock-shared 0", "unlock-shared 0; store 0", "lock-shared 0"), 6),
     (("lock-shared 0; unlock-shared 0", "lock-shared 0; unlock-shared 0"), 1),
+    (("lock-shared 0; unlock-shared 0", "lock-shared 0", "unlock-shared 0"), 7),
+    (("lock-shared 0; unlock-shared 0; lock 0", "unlock-shared 0; lock-shared 0"), 5),
 ])  # fmt: skip
 def test_who_gives_back_a_share_that_is_not_his_minds_who_came_before(
     target: Target, threads: tuple[str, ...], classes: int
@@ -212,6 +214,22 @@ def test_who_gives_back_a_share_that_is_not_his_minds_who_came_before(
         dpor = whole(target, micro.program(*threads), points=points)
         assert (dpor.states, set(dpor.met.violations)) == (dfs.states, set(dfs.met.violations))
         assert dpor.met.classes == classes
+
+
+@pytest.mark.parametrize(("threads", "classes"), [
+    (("unlock-shared 0; unlock-shared 0", "lock-shared 0; unlock-shared 0"), 4),
+    (("unlock-shared 0", "lock 0", "lock-shared 0; unlock-shared 0"), 7),
+    (("unlock 0", "lock 0; unlock 0"), 3),
+])  # fmt: skip
+def test_a_release_that_fails_is_met_between_all_steps_of_the_others(
+    target: Target, threads: tuple[str, ...], classes: int
+) -> None:
+    """Whether a share is there to be given back depends on who holds one just then."""
+    dfs = whole(target, micro.program(*threads), policy="dfs")
+    dpor = whole(target, micro.program(*threads), points="sync")
+    assert dpor.states == dfs.states
+    assert dfs.met.violations.keys() == dpor.met.violations.keys() == {"lock-misuse"}
+    assert dpor.met.classes == dfs.met.classes == classes
 
 
 def repeat(operation: str, times: int) -> str:
