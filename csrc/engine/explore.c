@@ -48,7 +48,7 @@ void explore_begin(const struct cr_explore *how)
 
 /*
  * What the words that threads wait for contain: locks and counts, which are small.
- * What memory that is not in use contains is left over from another execution.
+ * A lock that was freed while it was held keeps those who wait for it waiting.
  */
 static void explore_look(struct explore_node *node)
 {
@@ -59,8 +59,20 @@ static void explore_look(struct explore_node *node)
 		int word;
 
 		memcpy(&word, __start_cr_kdata + offset, sizeof(word));
-		node->words[i] = memory_state[offset / MEMORY_UNIT] == MEMORY_USABLE ?
-				 (int16_t)word : 0;
+		node->words[i] = (int16_t)word;
+	}
+}
+
+/* What memory that is free at the start contains is left over from another execution. */
+static void explore_clear_words(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < explore_tree.waitables; i++) {
+		size_t offset = (size_t)explore_tree.waitable_offset[i] * MEMORY_GRAIN;
+
+		if (memory_state[offset / MEMORY_UNIT] != MEMORY_USABLE)
+			memset(__start_cr_kdata + offset, 0, sizeof(int));
 	}
 }
 
@@ -200,6 +212,7 @@ static void explore_start(uint64_t seed, uint64_t schedule)
 	(void)seed;
 	(void)schedule;
 	if (!trail.kept) {
+		explore_clear_words();
 		memset(policy_pending, 0, sizeof(policy_pending));
 		memset(&places_step, 0, sizeof(places_step));
 		places_step.did = &explore_nothing;
