@@ -291,6 +291,7 @@ static unsigned int explore_choose(unsigned int enabled, unsigned int current, u
 		places_step.did = &node->did;
 	}
 	explore_tree.depth++;
+	places_step.passed = 0;
 	places_stretch++;
 	if (engine.reduced)
 		unordered_step(node->thread);

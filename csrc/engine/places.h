@@ -58,7 +58,7 @@ uint64_t places_state(void);
  */
 struct places_step {
 	struct footprint *did;
-	uint32_t passed;			/* its last access */
+	uint32_t passed;			/* its last access so far, or 0 */
 	uint16_t section[CR_THREADS_MAX];	/* the section lock each thread holds, or 0 */
 };
 extern struct places_step places_step;
