@@ -37,8 +37,8 @@ static struct places_end {
 	uint8_t threads;
 	uint16_t section;	/* the section lock that each of them held, or 0 */
 } places_ends[MEMORY_OBJECTS_MAX + 1];
-/* Per lock's word the threads that hold a share of it, in this execution. */
-static uint8_t places_readers[MEMORY_MAX / MEMORY_GRAIN];
+/* Per lock's word how many shares of it each thread holds, in this execution: more count as 15. */
+static uint32_t places_readers[MEMORY_MAX / MEMORY_GRAIN];
 
 static void places_count_words(void)
 {
@@ -263,6 +263,12 @@ static inline bool places_is_seen(unsigned int first, unsigned int last, bool wr
 	       places_seen[index][writes] == places_stretch;
 }
 
+/* The running thread's. */
+static unsigned int places_shares_of(uint32_t readers)
+{
+	return readers >> 4 * engine.current & 15;
+}
+
 /*
  * A lock's readers do not mind each other, as long as each gives back a share that is
  * its own: else who was there before makes a difference, and that is as a plain write.
@@ -271,20 +277,20 @@ static bool places_is_own(unsigned int place, enum event_kind kind)
 {
 	static_assert(EVENT_UNLOCK_SHARED == EVENT_LOCK_SHARED + 1 &&
 		      EVENT_UNLOCK_SHARED == EVENT_LAST_ACCESS, "what places_any() asks");
-	return kind == EVENT_LOCK_SHARED || places_readers[place] >> engine.current & 1;
+	return kind == EVENT_LOCK_SHARED || places_shares_of(places_readers[place]);
 }
 
 static __attribute__((noinline)) void places_shares(unsigned int first, unsigned int last,
 						    enum event_kind kind, uint32_t pc)
 {
-	uint8_t *readers = &places_readers[first], bit = (uint8_t)(1u << engine.current);
+	uint32_t *readers = &places_readers[first], one = 1u << 4 * engine.current;
 	bool own = places_is_own(first, kind);
 
 	trail_save_word(readers);
-	if (kind == EVENT_LOCK_SHARED)
-		*readers |= bit;
-	else	/* whose share it took may be anybody's, who then gives back another one */
-		*readers &= own ? (uint8_t)~bit : 0;
+	if (kind != EVENT_LOCK_SHARED)	/* not own: anybody's, who then gives back another one */
+		*readers = own ? *readers - one : 0;
+	else if (places_shares_of(*readers) < 15)
+		*readers += one;
 	if (!own && !watch_is_promoted(pc))
 		places_plainly(first, last, true, pc);
 	else if (!places_ordering_short(first, last, !own))
