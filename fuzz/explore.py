@@ -165,7 +165,8 @@ class Exploring:
             signal.signal(signal.SIGTERM, before)
         if outcome.done:
             self._forget_checkpoint()
-        if self.options.points == "sync":
+        # What a planted bug brings about may be inside of sections, and others would pay for it.
+        if self.options.points == "sync" and not self.how["planted"]:
             write_promoted(self.target, outcome.promoted)
         return outcome
 

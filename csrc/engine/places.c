@@ -339,7 +339,8 @@ static __attribute__((noinline)) void places_may_end(uintptr_t offset, unsigned 
 
 	if (places_moves(offset, kind) && !watch_is_promoted(pc) && engine.reduced &&
 	    places.owner[index] == PLACES_SHARED)
-		unordered_plain(places.number[index], false, pc, 0);
+		unordered_plain(places.number[index], false, pc,
+				places_step.section[engine.current]);
 	places_any(offset, bytes, kind, pc);
 }
 

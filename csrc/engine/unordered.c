@@ -35,6 +35,7 @@ struct unordered_place {
 	struct unordered_clock known[2]		/* after the last ordering accesses */
 		__attribute__((aligned(64)));
 	struct unordered_clock point_at[2];	/* by the last ones: of each in its thread's lane */
+	uint16_t point_sections[2][CR_THREADS_MAX];	/* the section lock that was held then */
 	struct unordered_clock plain_at[2];	/* the same of plain accesses */
 	struct unordered_plain plains[2][CR_THREADS_MAX];	/* where that is not 0 */
 };
@@ -151,16 +152,32 @@ static bool unordered_unlike(const struct unordered_place *place, bool wrote,
 	return found;
 }
 
+/* The same of ordering accesses. */
+static bool unordered_unlike_points(const struct unordered_place *place, bool wrote,
+				    const struct unordered_clock *known, unsigned int section)
+{
+	unsigned int lanes = unordered_lanes(&place->point_at[wrote], known);
+
+	for (; lanes; lanes &= lanes - 1)
+		if (!section || place->point_sections[wrote][__builtin_ctz(lanes)] != section)
+			return true;
+	return false;
+}
+
 /* An ordering access to a place that is touched plainly, too. */
 static __attribute__((noinline)) void unordered_point_too(struct unordered_place *place,
 							  bool writes)
 {
 	const struct unordered_clock *self = &unordered_threads[engine.current];
+	uint16_t *section = &place->point_sections[writes][engine.current];
+	unsigned int now = places_step.section[engine.current];
 
-	unordered_unlike(place, true, self, 0);
+	unordered_unlike(place, true, self, now);
 	if (writes)
-		unordered_unlike(place, false, self, 0);
+		unordered_unlike(place, false, self, now);
 	unordered_set(&place->point_at[writes], self, engine.current);
+	trail_save_word(section);
+	*section = (uint16_t)now;
 }
 
 /*
@@ -190,8 +207,8 @@ static __attribute__((noinline)) void unordered_plain_met(const struct unordered
 							  unsigned int section)
 {
 	const struct unordered_clock *self = &unordered_threads[engine.current];
-	bool found = unordered_lanes(&place->point_at[true], self) ||
-		     (writes && unordered_lanes(&place->point_at[false], self));
+	bool found = unordered_unlike_points(place, true, self, section) ||
+		     (writes && unordered_unlike_points(place, false, self, section));
 
 	found |= unordered_unlike(place, true, self, section);
 	if (writes)

@@ -33,7 +33,10 @@ void unordered_forget(void);
 void unordered_step(unsigned int thread);
 /* An access that orders: a point, a release, a guarded field. */
 void unordered_point(unsigned int place, bool writes);
-/* One that does not; `section`: the section lock that is held, or 0. */
+/*
+ * One that does not; `section`: the section lock that is held, or 0. Two accesses in
+ * sections of one lock do not come together, whichever of them order.
+ */
 void unordered_plain(unsigned int place, bool writes, uint32_t pc, unsigned int section);
 
 #pragma GCC visibility pop

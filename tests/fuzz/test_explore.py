@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import build
 import cleanrace
 from cleanrace import Case, Target
 from fuzz import executor, explore
@@ -183,6 +184,21 @@ def test_a_bound_is_said(case: Callable[[str], Path], capsys: pytest.CaptureFixt
     assert explored(case(ABBA), "--policy", "dfs", "--bound", "1", "--points", "all")[1][
         "violations"]["deadlock"]["preemptions"] == 1
     assert status in (0, 1)
+
+
+def test_what_races_is_remembered_for_a_build_unless_a_bug_is_planted(
+    monkeypatch: pytest.MonkeyPatch, case: Callable[[str], Path]
+):
+    wrote: list[list[int]] = []
+    monkeypatch.setattr(explore, "read_promoted", lambda _: [])
+    monkeypatch.setattr(explore, "write_promoted", lambda _, promoted: wrote.append(promoted))
+    planted = (build.ROOT / "corpus/litmus/early-put.litmus").read_text()
+    status, found = explored(case(planted))
+    assert (status, "use-after-free" in found["violations"], wrote) == (1, True, [])
+    assert found["promoted"]
+    status, found = explored(case(planted.replace("broken early-put", "").replace(
+        "expect use-after-free", "")))
+    assert (status, len(wrote)) == (0, 1)
 
 
 def test_an_interrupt_leaves_a_checkpoint(
