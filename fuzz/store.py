@@ -105,7 +105,8 @@ def signature(result: Result, verdict: str, target: Target) -> str:
         asked = "" if verdict == "init-wrong" else _asked_by(result)
         kinds.append(_what(result.violation, target) + asked)
     if result.cause is not None:
-        kinds.append(_what(result.cause, target))
+        # Whichever of the two hooks handed a pool out.
+        kinds.append(_what(result.cause, target).replace("init-shared", "init"))
     if words.VERDICTS[verdict] in ("race", "rule"):
         kinds.sort()  # two accesses, whichever came first
     return f"{verdict} {'+'.join(dict.fromkeys(kinds)) or 'none'}"

@@ -178,3 +178,18 @@ def test_simplifying_keeps_the_signature_and_only_what_matters(real: Target):
         real, simple.scenario, simple.tape, planted=("c",), judged=("init-missing",)
     )
     assert f"{again.digest:016x}" == simple.digest
+
+
+@pytest.mark.parametrize("kind", ["local", "shared uuid 0"])
+def test_whichever_hook_handed_the_pool_out_it_is_the_same_fault(real: Target, kind: str):
+    scenario = Scenario.from_text(
+        f"cleanrace 1\nfs a local\nfs b {kind}\nthread register 0; mount a; write a 0 0; "
+        "writeback a 0 0; reclaim a 0 0\nthread mount b\nthread unmount a\n"
+    )
+    how: dict[str, Any] = {"policy": "pct-2", "seed": 1}
+    verdict = "pool-foreign"
+    met = cleanrace.search(
+        real, scenario, schedules=100_000, judged=(verdict,), stop_on=(verdict,), **how
+    )
+    found = store.examine(real, scenario, verdict, schedule=met.first[verdict], **how)
+    assert found.signature == "pool-foreign invalidate-page+init"
