@@ -45,6 +45,9 @@ DEFAULT, REFERENCE = "linux-5.10", "reference"
 UNIT, HEADER = "mm/cleancache.c", "include/linux/cleancache.h"
 BINDING = "_cleanrace.c"  # the module's C side, made by cffi
 INCLUDES = ("kernel/include", "kernel", "engine", "check", "")  # below csrc, in this order
+# Compiled apart from the rest of the engine side: to the first what a run leaves alone is const, as
+# to the kernel side, and only the program has the second.
+APART = ("csrc/check/backend.c", "csrc/main.c")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # A kernel version known by its sha256 is one row: Debian suite, package, files.
@@ -556,12 +559,18 @@ def gather_sections(plan: Plan, obj: Path, file: str) -> None:
 
 
 def compile_all(plan: Plan, files: Sequence[Path], work: Path, progress: Progress,
-                flavour: str = "") -> list[Path]:
-    """Compile in parallel; the objects in the order of the files."""
+                flavour: str = "", *, joined: Sequence[Path] = ()) -> list[Path]:
+    """Compile in parallel; the objects in the order of the files.
+
+    joined: files that become one object, that of the last of them, which is one of `files`. So the
+        compiler can put hot functions of one file into those of another.
+    """
     objects = [work / f"{number:02}-{file.stem}.o" for number, file in enumerate(files)]
 
     def compile_one(file: Path, obj: Path) -> None:
-        result = run(*plan.command(file, flavour), "-c", file, "-o", obj, cwd=ROOT)
+        more = joined[:-1] if file in joined else ()
+        result = run(*plan.command(file, flavour), *(word for other in more for word in
+                     ("-include", other)), "-c", file, "-o", obj, cwd=ROOT)
         if result.returncode != 0:
             failed(plan, named(file), result.stderr,
                    foreign=plan.foreign(file) or plan.source.kind == "tree")
@@ -570,8 +579,15 @@ def compile_all(plan: Plan, files: Sequence[Path], work: Path, progress: Progres
 
     progress("compile", 0, len(files))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, _ in enumerate(pool.map(compile_one, files, objects), 1):
-            progress("compile", done, len(files))
+        first = sorted(zip(files, objects, strict=True), key=lambda pair: pair[0] not in joined)
+        compiled = {file: pool.submit(compile_one, file, obj) for file, obj in first}
+        try:
+            for done, file in enumerate(files, 1):
+                compiled[file].result()
+                progress("compile", done, len(files))
+        finally:
+            for one in compiled.values():
+                one.cancel()
     return objects
 
 
@@ -603,8 +619,10 @@ def build(plan: Plan, new: Path, progress: Progress) -> None:
     binding = new.parent / BINDING
     write_binding(binding)
     (new / "objects").mkdir()  # kept: a flavour links the instrumented ones again
-    files = [*plan.instrumented, *plan.engine, binding]
-    *objects, main, bound = compile_all(plan, files, new / "objects", progress)
+    apart = [ROOT / file for file in APART]
+    joined = [file for file in plan.engine if file not in apart]
+    files = [*plan.instrumented, joined[-1], *apart, binding]
+    *objects, main, bound = compile_all(plan, files, new / "objects", progress, joined=joined)
     module = f"_cleanrace{sysconfig.get_config_var('EXT_SUFFIX')}"
     link(plan, new / module, "-shared", *objects, bound)
     link(plan, new / "replay", *objects, main)

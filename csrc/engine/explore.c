@@ -59,7 +59,7 @@ static void explore_look(struct explore_node *node)
 		int word;
 
 		memcpy(&word, __start_cr_kdata + offset, sizeof(word));
-		node->words[i] = (int16_t)word;
+		node->words[i / EXPLORE_LANES].before[i % EXPLORE_LANES] = (int16_t)word;
 	}
 }
 

@@ -30,34 +30,44 @@ enum explore_end {
 	EXPLORE_TURNS,		/* whose turn comes first was not decided: now it is */
 };
 
+/* Some of the words that threads wait for. */
+#define EXPLORE_LANES	8
+
+struct explore_words {
+	int16_t before[EXPLORE_LANES];	/* what they contain before the step */
+	int16_t changes[EXPLORE_LANES];	/* by the thread's steps, up to this one */
+};
+
 /*
  * A node of the tree, and the step that the current execution takes there. Sets
  * of threads are bit sets. Nodes above `fresh` keep what they have from one
  * execution to the next; a step of them was seen before.
+ *
+ * Two lines of a cache have all that most steps need, where there are no more places
+ * than the first word of a footprint has, and few waitables.
  */
 struct explore_node {
-	/* What order.c asks of every step, in two lines of the cache. */
-	struct footprint did __attribute__((aligned(64)));	/* by the step */
-	uint16_t clock[CR_THREADS_MAX];	/* of each thread, steps it happens after, or is */
-	struct footprint_sum sum;	/* of that */
+	uint16_t clock[CR_THREADS_MAX]	/* of each thread, steps it happens after, or is */
+		__attribute__((aligned(64)));
+	struct footprint_sum sum;	/* of what the step did */
 	uint64_t order;			/* hash of the clocks of all steps up to this one */
 	uint8_t thread;
-	uint8_t before;			/* who ran before it, POLICY_NOBODY at the root */
-	uint8_t preemptions;		/* before it */
 	uint8_t wait;			/* enum policy_wait: how the step begins */
 	uint8_t waitable;		/* and for which one */
 	uint8_t enabled;		/* without those that are held */
-	uint8_t held;			/* could go on, and it is not their turn: see turns.h */
 	uint8_t sleep;			/* explored before, and nothing since then minds */
 	uint8_t woken;			/* of those whom the step minds */
 	uint8_t done;			/* explored from here */
 	uint8_t wanted;			/* to be explored from here */
-	uint8_t assumed;		/* see order.c */
-	uint8_t alternative[CR_THREADS_MAX];
+	struct footprint did;		/* by the step */
 	uint16_t sleep_from[CR_THREADS_MAX];	/* the node where it was explored */
 	uint16_t taken[CR_THREADS_MAX];	/* steps of each thread before it */
-	int16_t words[EXPLORE_WAITABLES_MAX];	/* before it: what the waitables contain */
-	int16_t changes[EXPLORE_WAITABLES_MAX];	/* by the thread's steps, up to this one */
+	uint8_t before;			/* who ran before it, POLICY_NOBODY at the root */
+	uint8_t preemptions;		/* before it */
+	uint8_t held;			/* could go on, and it is not their turn: see turns.h */
+	uint8_t assumed;		/* see order.c */
+	uint8_t alternative[CR_THREADS_MAX];
+	struct explore_words words[EXPLORE_WAITABLES_MAX / EXPLORE_LANES];
 	struct footprint child[CR_THREADS_MAX];	/* what each thread in `done` did */
 	struct footprint assume[CR_THREADS_MAX];
 };

@@ -130,10 +130,19 @@ static void order_leave_out(struct order_cut *cut, unsigned int depth)
 			cut->stay[t]--;
 }
 
-/* What that many steps of the thread did to the word that `later` waits for. */
+/* The word that `later` waits for is one of these. */
+static const struct explore_words *order_words(unsigned int depth, const struct order_later *later)
+{
+	return &order_node(depth)->words[later->waitable / EXPLORE_LANES];
+}
+
+/* What that many steps of the thread did to that word. */
 static int order_change(unsigned int thread, unsigned int count, const struct order_later *later)
 {
-	return count ? order_node(order_steps[thread][count - 1])->changes[later->waitable] : 0;
+	if (!count)
+		return 0;
+	return order_words(order_steps[thread][count - 1], later)->changes[later->waitable %
+									   EXPLORE_LANES];
 }
 
 /*
@@ -176,7 +185,7 @@ static unsigned int order_holder(const struct order_cut *cut, const struct order
 /* Whether the wait of `later` is over after the steps that stay. */
 static bool order_ready(const struct order_cut *cut, const struct order_later *later)
 {
-	int word = order_node(0)->words[later->waitable];
+	int word = order_words(0, later)->before[later->waitable % EXPLORE_LANES];
 	unsigned int t;
 
 	for (t = 0; t < order_threads; t++)
@@ -418,20 +427,20 @@ static bool order_before(unsigned int thread, uint16_t before[CR_THREADS_MAX])
 /* What the step did to the words that are waited for, and its thread's steps before it. */
 static void order_add_changes(unsigned int depth)
 {
-	static const int16_t none[EXPLORE_WAITABLES_MAX];
+	static const struct explore_words none[EXPLORE_WAITABLES_MAX / EXPLORE_LANES];
 	struct explore_node *node = &explore_tree.nodes[depth];
-	unsigned int count = order_counts[node->thread], i;
-	const int16_t *changes = count ?
-		order_node(order_steps[node->thread][count - 1])->changes : none;
+	unsigned int count = order_counts[node->thread], used = explore_tree.waitables, i;
+	const struct explore_words *words = count ?
+		order_node(order_steps[node->thread][count - 1])->words : none;
 	order_lanes sum, before, after;
 
-	static_assert(EXPLORE_WAITABLES_MAX % CR_THREADS_MAX == 0, "whole lanes");
-	for (i = 0; i < explore_tree.waitables; i += CR_THREADS_MAX) {
-		memcpy(&sum, changes + i, sizeof(sum));
-		memcpy(&before, node->words + i, sizeof(before));
-		memcpy(&after, node[1].words + i, sizeof(after));
+	static_assert(EXPLORE_LANES == CR_THREADS_MAX, "lanes are those of a clock");
+	for (i = 0; i * EXPLORE_LANES < used; i++) {
+		memcpy(&sum, words[i].changes, sizeof(sum));
+		memcpy(&before, node->words[i].before, sizeof(before));
+		memcpy(&after, node[1].words[i].before, sizeof(after));
 		sum += after - before;
-		memcpy(node->changes + i, &sum, sizeof(sum));
+		memcpy(node->words[i].changes, &sum, sizeof(sum));
 	}
 }
 

@@ -86,6 +86,14 @@ def test_forced_builds_at_once_leave_a_whole_one(cache: Path) -> None:
     assert os.access(info["program"], os.X_OK)
 
 
+def test_the_hot_path_is_compiled_as_one(reference: dict[str, Any]) -> None:
+    """From a hook to the oracle: what the compiler sees together it can put together."""
+    hot = {"__tsan_read8", "engine_run", "fiber_run", "order_execution", "oracle_check", "run_once"}
+    objects = (Path(reference["module"]).parent / "objects").glob("*.o")
+    has = [hot & set(build.run("nm", "--defined-only", obj).stdout.split()) for obj in objects]
+    assert [names for names in has if names] == [hot]
+
+
 @pytest.mark.long
 def test_the_same_inputs_give_the_same_objects_anywhere(
     cache: Path, project: Path, cli: Cli, reference: dict[str, Any],
