@@ -7,7 +7,8 @@ intact file is worth nothing; so these are also the campaign's canary.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +70,9 @@ SCENARIOS: tuple[tuple[str, Scenario], ...] = (
         ),
     ),
 )
+
+
+SEARCHES = (len(PREMISES) + 1) * len(SCENARIOS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,24 +182,16 @@ def run(
     *,
     chosen: Sequence[str] = PREMISES,
     intact_seconds: float = INTACT_SECONDS,
-    show: Callable[[str], None] | None = None,
-) -> tuple[list[Hit], list[Hit]]:
+    show: Callable[[str], None] = lambda _: None,
+) -> Iterator[Hit]:
     """Every chosen premise broken, in every scenario, then every scenario intact."""
-
-    def say(line: str) -> None:
-        if show is not None:
-            show(line)
-
-    hits = []
     for premise in chosen:
         for name, scenario in SCENARIOS:
-            say(f"premise {premise} broken: {name}")
-            hits.append(broken(target, premise, name=name, scenario=scenario))
-    whole = []
+            show(f"premise {premise} broken: {name}")
+            yield broken(target, premise, name=name, scenario=scenario)
     for name, scenario in SCENARIOS:
-        say(f"all premises intact: {name}")
-        whole.append(intact(target, name=name, scenario=scenario, seconds=intact_seconds))
-    return hits, whole
+        show(f"all premises intact: {name}")
+        yield intact(target, name=name, scenario=scenario, seconds=intact_seconds)
 
 
 def simplest(target: Target, hits: Sequence[Hit]) -> store.Finding | None:
@@ -208,6 +204,8 @@ def simplest(target: Target, hits: Sequence[Hit]) -> store.Finding | None:
 
 
 def blind(hits: Sequence[Hit]) -> list[str]:
-    """Premises that no scenario found broken."""
+    """Premises that no scenario found broken, of those for which all were searched."""
     found = {hit.premise for hit in hits if hit.found}
-    return sorted({hit.premise for hit in hits if hit.premise is not None} - found)
+    searched = Counter(hit.premise for hit in hits if hit.premise is not None)
+    whole = {premise for premise, count in searched.items() if count == len(SCENARIOS)}
+    return sorted(whole - found)

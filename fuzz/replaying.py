@@ -126,20 +126,24 @@ def _search(
     return 1
 
 
-def premises(out: Console, target: Target, *, json: Path | None = None) -> int:
-    """Search with each premise broken, show one race each, then with all intact."""
-
-    def show(line: str) -> None:
-        if out.is_terminal:
-            out.print(Text(line + " ...", style="dim", overflow="ellipsis", no_wrap=True))
-
-    hits, whole = premises_module.run(target, show=show)
+def premises(
+    out: Console,
+    target: Target,
+    searches: Sequence[premises_module.Hit],
+    *,
+    json: Path | None = None,
+) -> int:
+    """What came of each broken premise, with one race, then of all intact."""
     for premise in premises_module.PREMISES:
-        _broken(out, target, premise, [hit for hit in hits if hit.premise == premise])
-    _intact(out, target, whole)
+        hits = [hit for hit in searches if hit.premise == premise]
+        if hits:
+            _broken(out, target, premise, hits)
+    whole = [hit for hit in searches if hit.premise is None]
+    if whole:
+        _intact(out, target, whole)
     if json is not None:
-        store.write(json, json_module.dumps(_to_json(target, [*hits, *whole]), indent=2) + "\n")
-    missed = premises_module.blind(hits)
+        store.write(json, json_module.dumps(_to_json(target, searches), indent=2) + "\n")
+    missed = premises_module.blind(searches)
     if missed:
         say(out, f"HARNESS FAILED: broken premise {', '.join(missed)} not found", style="bold red")
         return 3

@@ -54,6 +54,7 @@ from fuzz import (  # noqa: E402, F401 - some only bring verbs of their own
     findability,
     junit,
     places,
+    premises,
     prove,
     races,
     replaying,
@@ -367,7 +368,12 @@ def premises_command(
         places.check_file("--json", json)
     out = console()
     loaded = ensure(out, target, kernel)
-    raise typer.Exit(replaying.premises(out, loaded, json=json))
+    with stages(out) as show:
+        searches, cut = collect(premises.run(loaded, show=show))
+    code = replaying.premises(out, loaded, searches, json=json)
+    if cut:
+        leave(out, f"{len(searches)} of {premises.SEARCHES} searches")
+    raise typer.Exit(code)
 
 
 @app.command("bench")

@@ -329,6 +329,31 @@ def test_the_thread_engine_runs_a_campaign(run: Callable[..., Any], tmp_path: Pa
     assert rows["random"]["schedules"] > 0
 
 
+def test_ctrl_c_leaves_the_premises_that_were_searched(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    searched = len(premises.SCENARIOS) + 1
+
+    def cut(*args: Any, **options: Any) -> premises.Hit:
+        if cut.left == 0:
+            raise KeyboardInterrupt
+        cut.left -= 1
+        return real(*args, **options)
+
+    real, cut.left = premises.broken, searched
+    monkeypatch.setattr(premises, "broken", cut)
+    monkeypatch.setattr(premises, "OTHER_SECONDS", 0.01)
+    out = tmp_path / "premises.json"
+    assert program.main(["premises", "--target", "reference", "--json", str(out)]) == 130
+    said = capsys.readouterr()
+    assert [s["broken"] for s in json.loads(out.read_text())["searches"]] == ["a"] * 4 + ["b"]
+    assert f"what was done so far, {searched} of {premises.SEARCHES} searches" in said.out
+    assert "premise a broken" in said.out
+    assert "premise c broken" not in said.out
+    assert "HARNESS FAILED" not in said.out
+    assert said.err == "run.py: interrupted\n"
+
+
 def test_premises_finds_each_broken_one_and_shows_its_race(run: Callable[..., Any], tmp_path: Path):
     out = tmp_path / "premises.json"
     done = run("run.py", "premises", "--target", "linux-5.10", "--json", str(out))
