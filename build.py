@@ -45,9 +45,6 @@ DEFAULT, REFERENCE = "linux-5.10", "reference"
 UNIT, HEADER = "mm/cleancache.c", "include/linux/cleancache.h"
 BINDING = "_cleanrace.c"  # the module's C side, made by cffi
 INCLUDES = ("kernel/include", "kernel", "engine", "check", "")  # below csrc, in this order
-# Compiled apart from the rest of the engine side: to the first what a run leaves alone is const, as
-# to the kernel side, and only the program has the second.
-APART = ("csrc/check/backend.c", "csrc/main.c")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # A kernel version known by its sha256 is one row: Debian suite, package, files.
@@ -175,9 +172,8 @@ OURS = Source(name=REFERENCE, version="unknown", kind=REFERENCE, unit="cleancach
 def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a tool with its messages in English; a missing one is a BuildError."""
     need(str(command[0]))
-    return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", check=False, cwd=cwd,
-        stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False,
+                          cwd=cwd, stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
 
 
 def need(*tools: str) -> None:
@@ -436,7 +432,7 @@ class Plan:
 
     source: Source
     instrumented: tuple[Path, ...]  # the unit comes first
-    engine: tuple[Path, ...]  # csrc/main.c, which only the program has, comes last
+    engine: tuple[Path, ...]  # csrc/check/backend.c comes first; main.c, the program's alone, last
     compiler: tuple[str, ...]
     version: str  # the compiler's
     cflags: tuple[str, ...]
@@ -460,8 +456,10 @@ class Plan:
         kinds += ["bytes"] if self.source.has["uuid_bytes"] else []
         written = "foreign" if self.foreign(file) else "ours"
         kinds += ["binding" if file.name == BINDING else written]
+        # All between the first and main.c is one object: hot functions go into those of others.
+        joined = self.engine[1:-2] if (file, flavour) == (self.engine[-2], "") else ()
         return [
-            *self.compiler, *self.flags(*kinds),
+            *self.compiler, *self.flags(*kinds), *(f"-include{other}" for other in joined),
             # Warnings about a kernel's header in files of ours are not ours to mend.
             "-I" if self.foreign(file) else "-isystem", str(self.source.folder / "include"),
             *(f"-I{ROOT / 'csrc' / folder}" for folder in INCLUDES),
@@ -559,18 +557,12 @@ def gather_sections(plan: Plan, obj: Path, file: str) -> None:
 
 
 def compile_all(plan: Plan, files: Sequence[Path], work: Path, progress: Progress,
-                flavour: str = "", *, joined: Sequence[Path] = ()) -> list[Path]:
-    """Compile in parallel; the objects in the order of the files.
-
-    joined: files that become one object, that of the last of them, which is one of `files`. So the
-        compiler can put hot functions of one file into those of another.
-    """
+                flavour: str = "") -> list[Path]:
+    """Compile in parallel; the objects in the order of the files."""
     objects = [work / f"{number:02}-{file.stem}.o" for number, file in enumerate(files)]
 
     def compile_one(file: Path, obj: Path) -> None:
-        more = joined[:-1] if file in joined else ()
-        result = run(*plan.command(file, flavour), *(word for other in more for word in
-                     ("-include", other)), "-c", file, "-o", obj, cwd=ROOT)
+        result = run(*plan.command(file, flavour), "-c", file, "-o", obj, cwd=ROOT)
         if result.returncode != 0:
             failed(plan, named(file), result.stderr,
                    foreign=plan.foreign(file) or plan.source.kind == "tree")
@@ -579,15 +571,8 @@ def compile_all(plan: Plan, files: Sequence[Path], work: Path, progress: Progres
 
     progress("compile", 0, len(files))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        first = sorted(zip(files, objects, strict=True), key=lambda pair: pair[0] not in joined)
-        compiled = {file: pool.submit(compile_one, file, obj) for file, obj in first}
-        try:
-            for done, file in enumerate(files, 1):
-                compiled[file].result()
-                progress("compile", done, len(files))
-        finally:
-            for one in compiled.values():
-                one.cancel()
+        for done, _ in enumerate(pool.map(compile_one, files, objects), 1):
+            progress("compile", done, len(files))
     return objects
 
 
@@ -619,10 +604,8 @@ def build(plan: Plan, new: Path, progress: Progress) -> None:
     binding = new.parent / BINDING
     write_binding(binding)
     (new / "objects").mkdir()  # kept: a flavour links the instrumented ones again
-    apart = [ROOT / file for file in APART]
-    joined = [file for file in plan.engine if file not in apart]
-    files = [*plan.instrumented, joined[-1], *apart, binding]
-    *objects, main, bound = compile_all(plan, files, new / "objects", progress, joined=joined)
+    files = [*plan.instrumented, plan.engine[0], *plan.engine[-2:], binding]
+    *objects, main, bound = compile_all(plan, files, new / "objects", progress)
     module = f"_cleanrace{sysconfig.get_config_var('EXT_SUFFIX')}"
     link(plan, new / module, "-shared", *objects, bound)
     link(plan, new / "replay", *objects, main)
@@ -755,9 +738,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"build.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        start = "\n" if sys.stderr.isatty() else ""  # after half a bar
         said = "build.py: interrupted: nothing half-done is left, run it again"
-        print(start + said, file=sys.stderr)
+        print("\n" * sys.stderr.isatty() + said, file=sys.stderr)  # after half a bar
         return 130
     return 0
 

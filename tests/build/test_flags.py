@@ -36,7 +36,8 @@ def test_no_flag_is_given_outside_the_table(plan: build.Plan) -> None:
     known = {flag for _, _, flags, _ in build.FLAGS for flag in flags.split()}
     for file in (*plan.instrumented, *plan.engine):
         for flag in plan.command(file, "")[1:]:
-            assert flag in known or flag.startswith(("-I", "-isystem", "-ffile-prefix-map", "/"))
+            assert flag in known or flag.startswith(
+                ("-I", "-isystem", "-include", "-ffile-prefix-map", "/"))
 
 
 def test_the_instrumented_side_is_compiled_one_way_only(plan: build.Plan) -> None:
@@ -46,6 +47,16 @@ def test_the_instrumented_side_is_compiled_one_way_only(plan: build.Plan) -> Non
             assert [flag for flag in flags if flag.startswith("-fsanitize")] == [
                 "-fsanitize=thread", "-fsanitize-coverage=trace-pc"]
             assert [flag for flag in flags if flag.startswith("-O")] == ["-O1"]
+
+
+def test_each_file_of_the_engine_side_is_compiled_once(plan: build.Plan) -> None:
+    first, *joined, with_them, main = plan.engine
+    assert (first.name, main.name) == ("backend.c", "main.c")
+    for file in plan.engine:
+        more = [flag.removeprefix("-include") for flag in plan.command(file, "")
+                if flag.startswith("-include")]
+        assert more == (list(map(str, joined)) if file == with_them else [])
+        assert not any(flag.startswith("-include") for flag in plan.command(file, "asan"))
 
 
 def test_the_engine_is_never_instrumented(plan: build.Plan) -> None:

@@ -382,6 +382,7 @@ def test_a_premise_that_is_not_found_is_named():
     def hit(premise: str | None, *, found: bool) -> premises.Hit:
         return premises.Hit(premise=premise, found=found, scenario="", schedules=1, seconds=0.1)
 
-    hits = [hit("a", found=True), hit("b", found=False), hit("b", found=False)]
-    assert premises.blind(hits) == ["b"]
+    hits = [hit("a", found=True), *[hit("b", found=False)] * (len(premises.SCENARIOS) - 1)]
+    assert premises.blind(hits) == []  # cut short
+    assert premises.blind([*hits, hit("b", found=False)]) == ["b"]
     assert premises.blind([*hits, hit("b", found=True)]) == []
