@@ -432,7 +432,7 @@ class Plan:
 
     source: Source
     instrumented: tuple[Path, ...]  # the unit comes first
-    engine: tuple[Path, ...]  # csrc/check/backend.c comes first; main.c, the program's alone, last
+    engine: tuple[Path, ...]  # two that stay apart; many that run.c, the next, includes; main.c
     compiler: tuple[str, ...]
     version: str  # the compiler's
     cflags: tuple[str, ...]
@@ -451,15 +451,14 @@ class Plan:
                                 for flag in flags.replace("-O1", f"-O{self.level}").split())]
 
     def command(self, file: Path, flavour: str) -> list[str]:
-        """The compiler and its arguments for one C file, except what and whereto."""
+        """The compiler, and its arguments for one C file and what it includes, but not whereto."""
         kinds = ["instrumented"] if file in self.instrumented else ["engine", flavour]
         kinds += ["bytes"] if self.source.has["uuid_bytes"] else []
         written = "foreign" if self.foreign(file) else "ours"
         kinds += ["binding" if file.name == BINDING else written]
-        # All between the first and main.c is one object: hot functions go into those of others.
-        joined = self.engine[1:-2] if (file, flavour) == (self.engine[-2], "") else ()
+        joined = self.engine[2:-2] if (file, flavour) == (self.engine[-2], "") else ()
         return [
-            *self.compiler, *self.flags(*kinds), *(f"-include{other}" for other in joined),
+            *self.compiler, *self.flags(*kinds), *(f"-include{named(one)}" for one in joined),
             # Warnings about a kernel's header in files of ours are not ours to mend.
             "-I" if self.foreign(file) else "-isystem", str(self.source.folder / "include"),
             *(f"-I{ROOT / 'csrc' / folder}" for folder in INCLUDES),
@@ -494,7 +493,8 @@ def make_plan(source: Source) -> Plan:
     level = os.environ.get("CLEANRACE_LEVEL") or "1"
     if level not in ("1", "2"):
         raise BuildError(f"CLEANRACE_LEVEL={level}: instrumented code has the level 1 or 2")
-    unit, main = source.folder / source.unit, ROOT / "csrc/main.c"
+    unit = source.folder / source.unit
+    ends = [ROOT / f"csrc/{name}.c" for name in ("check/backend", "engine/switch", "run", "main")]
     engine = {file for side in ("", "engine/", "check/") for file in ROOT.glob(f"csrc/{side}*.c")}
     files = {path for path in ROOT.glob("csrc/**/*") if path.is_file()}
     inputs = [source.name, source.version, asked.stdout, sys.version, cffi and cffi.__version__,
@@ -503,7 +503,7 @@ def make_plan(source: Source) -> Plan:
                      for file in files | {ROOT / "build.py", unit, source.folder / HEADER})]
     build_id = hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
     return Plan(source=source, instrumented=(unit, *sorted(ROOT.glob("csrc/kernel/*.c"))),
-                engine=(*sorted(engine - {main}), main), compiler=compiler,
+                engine=(*ends[:2], *sorted(engine - {*ends}), *ends[2:]), compiler=compiler,
                 version=asked.stdout.partition("\n")[0], cflags=cflags, ldflags=ldflags,
                 level=level, folder=cache_folder() / "builds" / build_id)
 
@@ -604,7 +604,7 @@ def build(plan: Plan, new: Path, progress: Progress) -> None:
     binding = new.parent / BINDING
     write_binding(binding)
     (new / "objects").mkdir()  # kept: a flavour links the instrumented ones again
-    files = [*plan.instrumented, plan.engine[0], *plan.engine[-2:], binding]
+    files = [*plan.instrumented, *plan.engine[:2], *plan.engine[-2:], binding]
     *objects, main, bound = compile_all(plan, files, new / "objects", progress)
     module = f"_cleanrace{sysconfig.get_config_var('EXT_SUFFIX')}"
     link(plan, new / module, "-shared", *objects, bound)

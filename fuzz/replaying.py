@@ -134,6 +134,8 @@ def premises(
     json: Path | None = None,
 ) -> int:
     """What came of each broken premise, with one race, then of all intact."""
+    if json is not None:
+        store.write(json, json_module.dumps(_to_json(target, searches), indent=2) + "\n")
     for premise in premises_module.PREMISES:
         hits = [hit for hit in searches if hit.premise == premise]
         if hits:
@@ -141,8 +143,6 @@ def premises(
     whole = [hit for hit in searches if hit.premise is None]
     if whole:
         _intact(out, target, whole)
-    if json is not None:
-        store.write(json, json_module.dumps(_to_json(target, searches), indent=2) + "\n")
     missed = premises_module.blind(searches)
     if missed:
         say(out, f"HARNESS FAILED: broken premise {', '.join(missed)} not found", style="bold red")

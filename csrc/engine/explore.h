@@ -43,8 +43,8 @@ struct explore_words {
  * of threads are bit sets. Nodes above `fresh` keep what they have from one
  * execution to the next; a step of them was seen before.
  *
- * Two lines of a cache have all that most steps need, where there are no more places
- * than the first word of a footprint has, and few waitables.
+ * Three lines of a cache have all that most steps need, and two of them what order.c
+ * asks, as long as a footprint needs one word, and waitables one block.
  */
 struct explore_node {
 	uint16_t clock[CR_THREADS_MAX]	/* of each thread, steps it happens after, or is */

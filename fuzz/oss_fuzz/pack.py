@@ -59,7 +59,7 @@ def module(source: build.Source, sanitizer: str, into: Path) -> None:
     with tempfile.TemporaryDirectory() as work:
         binding = Path(work, build.BINDING)
         build.write_binding(binding)
-        ours = [plan.engine[0], plan.engine[-2]]  # which has all the others in it
+        ours = [*plan.engine[:2], plan.engine[-2]]  # which has all the others in it
         objects = []
         for number, (how, files) in enumerate(
             ((plan, [*plan.instrumented]), (engine, [*ours, binding]))

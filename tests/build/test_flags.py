@@ -50,12 +50,13 @@ def test_the_instrumented_side_is_compiled_one_way_only(plan: build.Plan) -> Non
 
 
 def test_each_file_of_the_engine_side_is_compiled_once(plan: build.Plan) -> None:
-    first, *joined, with_them, main = plan.engine
-    assert (first.name, main.name) == ("backend.c", "main.c")
+    backend, switch, *joined, run, main = plan.engine
+    assert [file.name for file in (backend, switch, run, main)] == [
+        "backend.c", "switch.c", "run.c", "main.c"]
     for file in plan.engine:
         more = [flag.removeprefix("-include") for flag in plan.command(file, "")
                 if flag.startswith("-include")]
-        assert more == (list(map(str, joined)) if file == with_them else [])
+        assert more == ([build.named(one) for one in joined] if file == run else [])
         assert not any(flag.startswith("-include") for flag in plan.command(file, "asan"))
 
 
