@@ -109,6 +109,7 @@ struct cr_summary {
 	uint64_t schedules;
 	uint64_t steps;
 	uint64_t choices;
+	uint64_t known;		/* runs that detectors did not look at, having seen the same */
 	uint64_t steps_profiled;	/* of one run, as a policy with a profile takes it */
 	uint64_t nanoseconds;
 	uint64_t violations[CR_VERDICTS_MAX];	/* runs with that verdict */

@@ -19,6 +19,7 @@
 #include "core.h"
 #include "coverage.h"
 #include "interleaving.h"
+#include "known.h"
 #include "memory.h"
 #include "ops.h"
 #include "oracle.h"
@@ -278,6 +279,49 @@ static uint64_t run_hash_bytes(const uint8_t *bytes, size_t length)
 	return hash;
 }
 
+/*
+ * Runs of a search with detectors: see known.h. Without them a run that is not known
+ * is made twice, so it is tried only while three of four are known. The share of
+ * those, of 65536, is that of the last 64 runs or so.
+ */
+#define RUN_KNOWN_ALL	65536
+#define RUN_KNOWN_WORTH	(RUN_KNOWN_ALL / 4 * 3)
+#define RUN_KNOWN_LAST	64
+static uint32_t run_known_share;
+
+static bool run_has_race(uint32_t judged)
+{
+	return race_met.judged && judged >> VERDICT_DATA_RACE & 1;
+}
+
+/* True: the detectors had no need to look at it. */
+static bool run_detected(uint64_t schedule, uint32_t judged, uint64_t salt,
+			 struct oracle_judgement *judgement)
+{
+	bool without = run_known_share >= RUN_KNOWN_WORTH, whole, known;
+	uint64_t name;
+
+	engine.detects = !without;
+	run_once(schedule, judged, judgement);
+	name = random_spread(interleaving_order() ^ salt);
+	whole = engine.verdict == VERDICT_OK && !engine.reuses;
+	known = whole && known_is(name);
+	run_known_share -= run_known_share / RUN_KNOWN_LAST;
+	if (known)
+		run_known_share += RUN_KNOWN_ALL / RUN_KNOWN_LAST;
+	if (without && known)
+		known_meet(name);
+	if (without && !known) {
+		engine.detects = true;
+		tape_rewind();
+		run_once(schedule, judged, judgement);
+	}
+	if (whole && !known && engine.verdict == VERDICT_OK && !run_has_race(judged))
+		known_add(name);
+	engine.detects = true;
+	return without && known;
+}
+
 /* Tells the interleavings of different scenarios apart. */
 static uint64_t run_salt(void)
 {
@@ -299,7 +343,7 @@ int cr_search(const struct cr_config *config,
 	      uint64_t count, uint64_t nanoseconds_max, uint32_t stop_on,
 	      struct cr_summary *summary)
 {
-	uint64_t begin = run_clock(), now = begin, salt, i;
+	uint64_t begin = run_clock(), now = begin, salt, rules, i;
 	struct oracle_judgement judgement;
 
 	if (run_configure(config))
@@ -307,6 +351,7 @@ int cr_search(const struct cr_config *config,
 	scenario_decode(bytes, scenario_bytes);
 	summary->steps_profiled = run_profile();
 	salt = run_salt();
+	rules = random_spread(salt ^ ((uint64_t)config->planted << 32 | config->judged));
 	tape_load(NULL, 0);
 	/* A schedule that is wanted later is run again, by its number. */
 	engine.recording = config->policy == CR_POLICY_TAPE;
@@ -314,7 +359,11 @@ int cr_search(const struct cr_config *config,
 		tape_rewind();
 		coverage_edges_on = config->engine != CR_ENGINE_BARE &&
 				    (i < RUN_EDGES_EVERY || i % RUN_EDGES_EVERY == 0);
-		run_once(config->schedule + i, config->judged, &judgement);
+		if (engine.detects)
+			summary->known += run_detected(config->schedule + i, config->judged, rules,
+						       &judgement);
+		else
+			run_once(config->schedule + i, config->judged, &judgement);
 		run_count(config->schedule + i, judgement.verdicts, summary);
 		summary->choices += engine.choices;
 		if (config->engine == CR_ENGINE_FIBER)

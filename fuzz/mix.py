@@ -6,7 +6,7 @@ every scenario meets every policy: what one is blind to is another one's first h
 were chosen by `bench --ablation`; README.md has its table. Reduced points would be a little
 better, but depend on what was promoted, and a schedule should need no more than its number.
 
-A slice that detects is judged by the rules of locks as well, and takes about twice as long.
+A slice that detects is judged by the rules of locks as well, and takes up to half as long again.
 Detectors do not change what a schedule does, so a tenth of the schedules has them.
 """
 

@@ -53,6 +53,7 @@ def summary_to_json(summary: Summary) -> dict[str, Any]:
         "marks": summary.marks,
         "registers": base64.b64encode(summary.registers).decode(),
         "steps_profiled": summary.steps_profiled,
+        "known": summary.known,
     }
 
 

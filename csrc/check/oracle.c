@@ -55,9 +55,7 @@ struct oracle_state {
 	uint32_t at;		/* the event being read */
 	uint32_t judged;
 	struct oracle_judgement *judgement;
-	uint8_t supers_used;
 	bool places;		/* of files are known: most runs have none */
-	struct oracle_super supers[ORACLE_SUPERS];
 	uint8_t context[CR_THREADS_MAX];	/* the thread's super block */
 	uint8_t registered;	/* calls that returned */
 	uint8_t winners;
@@ -69,6 +67,8 @@ struct oracle_state {
 };
 
 static struct oracle_state oracle;
+static struct oracle_super oracle_supers[ORACLE_SUPERS];
+static uint32_t oracle_supers_used;
 static struct oracle_pool oracle_pools[CR_BACKENDS_MAX][CR_POOLS_MAX];
 static uint32_t oracle_pools_used[CR_BACKENDS_MAX];
 static struct oracle_place oracle_places[ORACLE_PLACES];
@@ -209,7 +209,7 @@ static void oracle_pool_given_back(unsigned int super, const struct cr_event *ev
  */
 static void oracle_pool_leak(unsigned int super)
 {
-	const struct oracle_super *dead = &oracle.supers[super];
+	const struct oracle_super *dead = &oracle_supers[super];
 	uint32_t violation = dead->inits > 1 ? dead->last_init_event : oracle.at;
 	unsigned int backend, i;
 
@@ -324,7 +324,11 @@ static void oracle_reset(void)
 	memset(oracle.context, ORACLE_NOBODY, sizeof(oracle.context));
 	oracle.winner = ORACLE_NOBODY;
 	oracle.backend = ORACLE_NOBODY;
+	memset(oracle_supers, 0, oracle_supers_used * sizeof(oracle_supers[0]));
+	oracle_supers_used = 0;
 	for (i = 0; i < CR_BACKENDS_MAX; i++) {
+		if (!oracle_pools_used[i])
+			continue;
 		memset(oracle_pools[i], 0, oracle_pools_used[i] * sizeof(oracle_pools[i][0]));
 		oracle_pools_used[i] = 0;
 	}
@@ -332,10 +336,10 @@ static void oracle_reset(void)
 
 static void oracle_super_new(const struct cr_event *event)
 {
-	struct oracle_super *super = &oracle.supers[event->object];
+	struct oracle_super *super = &oracle_supers[event->object];
 
-	if (event->object >= oracle.supers_used)
-		oracle.supers_used = (uint8_t)(event->object + 1);
+	if ((uint32_t)event->object >= oracle_supers_used)
+		oracle_supers_used = (uint32_t)event->object + 1;
 	memset(super, 0, sizeof(*super));
 	super->kind = (uint8_t)(event->value >> 8);
 	super->uuid = (uint8_t)(event->value >> 16);
@@ -349,8 +353,8 @@ static void oracle_callback(const struct cr_event *event)
 	if (super == ORACLE_NOBODY)
 		return;
 	if (event->kind == EVENT_CB_INIT || event->kind == EVENT_CB_INIT_SHARED) {
-		oracle_init_wrong(&oracle.supers[super], event);
-		oracle_init_twice(&oracle.supers[super]);
+		oracle_init_wrong(&oracle_supers[super], event);
+		oracle_init_twice(&oracle_supers[super]);
 		oracle_pool_handed_out(super, event);
 		return;
 	}
@@ -366,8 +370,8 @@ static void oracle_registered(const struct cr_event *event)
 	oracle_register_result(event);
 	if (event->value)
 		return;
-	for (i = 0; i < oracle.supers_used; i++)
-		oracle_init_missing(&oracle.supers[i], oracle.at);
+	for (i = 0; i < oracle_supers_used; i++)
+		oracle_init_missing(&oracle_supers[i], oracle.at);
 }
 
 static void oracle_event(const struct cr_event *event)
@@ -377,12 +381,12 @@ static void oracle_event(const struct cr_event *event)
 		oracle_super_new(event);
 		break;
 	case EVENT_SB_MOUNTED:
-		oracle.supers[event->object].mounted = 1;
+		oracle_supers[event->object].mounted = 1;
 		if (oracle.winners)
-			oracle_init_missing(&oracle.supers[event->object], oracle.winner_event);
+			oracle_init_missing(&oracle_supers[event->object], oracle.winner_event);
 		break;
 	case EVENT_SB_KILL:
-		oracle.supers[event->object].killed = 1;
+		oracle_supers[event->object].killed = 1;
 		break;
 	case EVENT_SB_FREE:
 		oracle_pool_leak((unsigned int)event->object);

@@ -32,6 +32,7 @@ struct engine_state {
 	bool detects;			/* races and lock rules */
 	uint32_t judged;		/* verdicts: a rule that is not among them stops nobody */
 	uint32_t steps_max;
+	uint32_t lean_bytes;		/* of the data whose accesses engine_lean() may do, or 0 */
 	uint64_t seed;			/* of the thread engine's noise */
 	uint64_t schedule;
 	const struct policy *policy;
@@ -39,6 +40,7 @@ struct engine_state {
 	bool observes;			/* anything that looks at single accesses */
 	bool only_explores;		/* nothing but an exploration does */
 	bool attends;			/* every point is a decision, whatever policy_rest says */
+	bool leans;			/* the fiber engine, and nobody looks at single accesses */
 	/* While it runs: ENGINE_NOW_BYTES. */
 	uint32_t steps;
 	uint32_t attention;		/* the first step that is not passed over */
@@ -48,6 +50,7 @@ struct engine_state {
 	uint32_t marks;
 	unsigned int enabled;		/* at the last decision */
 	uint8_t current;		/* fiber engine: the running thread */
+	bool reuses;			/* memory was allocated for the second time */
 };
 
 #define ENGINE_NOW_BYTES	(sizeof(struct engine_state) - offsetof(struct engine_state, steps))

@@ -73,17 +73,44 @@ static inline void engine_check(uintptr_t offset)
 			    VERDICT_USE_AFTER_FREE : VERDICT_OUT_OF_BOUNDS);
 }
 
+/* The rest of an access to more than one word. */
+static __attribute__((noinline)) void engine_classify_rest(uintptr_t offset, unsigned int bytes,
+							    enum event_kind kind)
+{
+	uintptr_t at;
+
+	for (at = offset + 8; at < offset + bytes; at += 8)
+		interleaving_access(engine.current, at, trace_kind_writes(kind), 0);
+}
+
+static inline void engine_classify(uintptr_t offset, unsigned int bytes, enum event_kind kind,
+				   const void *pc)
+{
+	if (memory_is_section(offset)) {
+		interleaving_section(engine.current, offset);
+		return;
+	}
+	interleaving_access(engine.current, offset, trace_kind_writes(kind), memory_pc(pc));
+	if (__builtin_expect(bytes > 8, 0))
+		engine_classify_rest(offset, bytes, kind);
+}
+
 /* The step's part in the happens-before class, and whatever else looks on; false: nobody does. */
 static inline bool engine_observe(uintptr_t offset, unsigned int bytes,
 				  enum event_kind kind, const void *pc)
 {
+	if (engine.leans) {
+		engine_classify(offset, bytes, kind, pc);
+		tsan_order(offset, kind);
+		return true;
+	}
 	if (engine.only_explores) {
 		places_access(offset, bytes, kind, memory_pc(pc));
 		return true;
 	}
 	if (engine.kind == CR_ENGINE_FIBER) {
-		if (engine.classes && !memory_is_section(offset))
-			interleaving_access(engine.current, offset, trace_kind_writes(kind));
+		if (engine.classes)
+			engine_classify(offset, bytes, kind, pc);
 	} else if (engine.kind == CR_ENGINE_BARE) {
 		return false;
 	}
@@ -248,10 +275,16 @@ void engine_run(unsigned int threads, void (*body)(unsigned int thread))
 			 engine.policy->walks;
 	if (!threads)
 		return;
+	engine.leans = engine.kind == CR_ENGINE_FIBER && engine.classes && !engine.observes &&
+		       !engine.policy->walks;
+	if (!engine.reduced && (engine.leans || engine.kind == CR_ENGINE_BARE))
+		engine.lean_bytes = (uint32_t)memory_bytes();
 	engine.active = true;
 	if (engine.kind == CR_ENGINE_THREAD)
 		thread_run(threads, body);
 	else
 		fiber_run(threads, body);
 	engine.active = false;
+	engine.leans = false;
+	engine.lean_bytes = 0;
 }

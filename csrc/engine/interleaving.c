@@ -15,6 +15,7 @@ struct interleaving_last {
 struct interleaving_place interleaving_places[INTERLEAVING_PLACES];
 static struct interleaving_last interleaving_lasts[MEMORY_MAX / MEMORY_GRAIN];
 uint64_t interleaving_thread[CR_THREADS_MAX];
+uint64_t interleaving_sections;
 uint64_t interleaving_stamp;
 static unsigned int interleaving_threads;
 
@@ -23,6 +24,7 @@ void interleaving_reset(unsigned int threads)
 	unsigned int i;
 
 	interleaving_stamp++;
+	interleaving_sections = 0;
 	interleaving_threads = threads;
 	for (i = 0; i < threads; i++)
 		interleaving_thread[i] = i + 1;
@@ -47,4 +49,9 @@ uint64_t interleaving_class(void)
 	for (i = 0; i < interleaving_threads; i++)
 		class = interleaving_mix(class + i, interleaving_thread[i]);
 	return interleaving_mix(class, class >> 32);
+}
+
+uint64_t interleaving_order(void)
+{
+	return interleaving_mix(interleaving_class(), interleaving_sections);
 }

@@ -8,7 +8,8 @@
  * at least one write. Each access gets a hash of what precedes it in its own
  * thread and of the accesses it conflicts with; readers of one value are
  * summed, so their order does not count. The class is the hash of every
- * thread's last access.
+ * thread's last access. An instruction is part of its access, so that runs of one
+ * class did the same even where a thread learned something by other means.
  */
 #ifndef ENGINE_INTERLEAVING_H
 #define ENGINE_INTERLEAVING_H
@@ -30,11 +31,12 @@ struct interleaving_place {
 	uint64_t last_write;
 	uint64_t reads;
 	uint64_t stamp;
-};
+} __attribute__((aligned(32)));
 
 #pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct interleaving_place interleaving_places[INTERLEAVING_PLACES];
 extern uint64_t interleaving_thread[CR_THREADS_MAX];
+extern uint64_t interleaving_sections;	/* the order in which guarded spinlocks were taken */
 extern uint64_t interleaving_stamp;
 
 /* Not symmetric: often a thread's last access is the last write of the place. */
@@ -44,10 +46,12 @@ static inline uint64_t interleaving_mix(uint64_t a, uint64_t b)
 	return a ^ a >> 29;
 }
 
-static inline void interleaving_access(unsigned int thread, uintptr_t offset, bool writes)
+/* By the instruction at `pc`, which is told as an offset, or 0. */
+static inline void interleaving_access(unsigned int thread, uintptr_t offset, bool writes,
+				       uint64_t pc)
 {
 	struct interleaving_place *place = &interleaving_places[offset / MEMORY_GRAIN];
-	uint64_t node = interleaving_thread[thread];
+	uint64_t node = interleaving_thread[thread] ^ pc;
 
 	if (place->stamp != interleaving_stamp) {
 		place->stamp = interleaving_stamp;
@@ -66,10 +70,19 @@ static inline void interleaving_access(unsigned int thread, uintptr_t offset, bo
 	interleaving_thread[thread] = node;
 }
 
+/* A step on the lock of sections that commute: no part of the class. */
+static inline void interleaving_section(unsigned int thread, uintptr_t offset)
+{
+	interleaving_sections = (interleaving_sections ^ (offset << 3 | thread)) *
+				0x9e3779b97f4a7c15u;
+}
+
 void interleaving_reset(unsigned int threads);
 /* Counts the pair of this access and the last one there, if of another thread. */
 void interleaving_pair(unsigned int thread, uintptr_t offset, uint32_t pc);
 uint64_t interleaving_class(void);
+/* Names the class in which sections do not commute: what a detector says depends on that. */
+uint64_t interleaving_order(void);
 
 #pragma GCC visibility pop
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "interleaving.h"
 #include "trail.h"
 #include "watch.h"
 
@@ -33,6 +34,8 @@ static struct memory_range memory_ranges[MEMORY_RANGES_MAX];
 static unsigned int memory_ranges_used;
 static unsigned int memory_guards_used;
 static unsigned int memory_objects_used;
+/* Per object the stamp of the run that allocated it last. */
+static uint64_t memory_allocated[MEMORY_OBJECTS_MAX + 1];
 
 void memory_table(const void *table, size_t bytes, unsigned int count)
 {
@@ -118,6 +121,15 @@ bool memory_is_usable(const void *object)
 	return memory_state[memory_offset(object) / MEMORY_UNIT] == MEMORY_USABLE;
 }
 
+static void memory_note_allocated(const void *object)
+{
+	uint64_t *run = &memory_allocated[memory_object[memory_offset(object) / MEMORY_UNIT]];
+
+	if (*run == interleaving_stamp)
+		engine.reuses = true;
+	*run = interleaving_stamp;
+}
+
 void *memory_alloc(void *table, size_t bytes, unsigned int count, uint8_t *next)
 {
 	unsigned int part = count / CR_THREADS_MAX, self = engine_self(), i;
@@ -141,6 +153,7 @@ void *memory_alloc(void *table, size_t bytes, unsigned int count, uint8_t *next)
 	memset(object, 0, bytes - MEMORY_RED_ZONE);
 	memory_mark(object, bytes - MEMORY_RED_ZONE, MEMORY_USABLE);
 	memory_mark(object + bytes - MEMORY_RED_ZONE, MEMORY_RED_ZONE, MEMORY_BEYOND);
+	memory_note_allocated(object);
 	watch_life(memory_offset(object), true);
 	if (engine.kind == CR_ENGINE_THREAD)
 		thread_exclude(false);

@@ -132,7 +132,7 @@ static void places_hash(unsigned int place, bool changes)
 {
 	trail_save(&interleaving_thread[engine.current], sizeof(interleaving_thread[0]));
 	trail_save(&interleaving_places[place], sizeof(interleaving_places[0]));
-	interleaving_access(engine.current, (uintptr_t)place * MEMORY_GRAIN, changes);
+	interleaving_access(engine.current, (uintptr_t)place * MEMORY_GRAIN, changes, 0);
 }
 
 /* Others order with that access: see unordered.h. */

@@ -21,6 +21,7 @@
 
 #include "core.h"
 #include "interleaving.h"
+#include "known.h"
 #include "lockdep.h"
 #include "memory.h"
 #include "trail.h"
@@ -94,21 +95,18 @@ static struct cr_race race_table[CR_RACES_MAX];
 static size_t race_used;
 static uint16_t race_buckets[RACE_BUCKETS];	/* index + 1 */
 
-/* Lines of that table that this run has counted in. */
-#define RACE_TOLD_MAX	256
-static uint16_t race_told[RACE_TOLD_MAX];
-static uint64_t race_told_used;
+struct race_told race_told;
 
 void race_reset(bool again)
 {
 	unsigned int i;
 
 	if (again) {
-		for (i = 0; i < race_told_used; i++)
-			race_table[race_told[i]].count++;
+		for (i = 0; i < race_told.used; i++)
+			race_table[race_told.lines[i]].count++;
 		return;
 	}
-	race_told_used = 0;
+	race_told.used = 0;
 	memset(race_now.threads, 0, sizeof(race_now.threads));
 	race_now.count = 1;
 	race_met.judged = false;
@@ -167,11 +165,11 @@ static void race_tell(const struct race_pair *pair, uintptr_t offset)
 
 	if (!race)
 		return;
-	if (race_told_used == RACE_TOLD_MAX) {
+	if (race_told.used == RACE_TOLD_MAX) {
 		trail.torn = true;
 	} else {
-		trail_save(&race_told_used, sizeof(race_told_used));
-		race_told[race_told_used++] = (uint16_t)(race - race_table);
+		trail_save(&race_told.used, sizeof(race_told.used));
+		race_told.lines[race_told.used++] = (uint16_t)(race - race_table);
 	}
 	if (race->count++)
 		return;
@@ -424,5 +422,6 @@ void cr_races_forget(void)
 	memset(race_table, 0, sizeof(race_table));
 	memset(race_buckets, 0, sizeof(race_buckets));
 	race_used = 0;
+	known_forget();
 	trail.kept = 0;
 }

@@ -28,12 +28,20 @@ struct race_met {
 	uint32_t cause;
 };
 
+/* Lines of the process's table of races that the run has counted in; full, there may be more. */
+#define RACE_TOLD_MAX	256
+struct race_told {
+	uint64_t used;
+	uint16_t lines[RACE_TOLD_MAX];
+};
+
 #pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct race_met race_met;
+extern struct race_told race_told;
 
 /*
  * A run begins: anew, or from where the trail has taken back what this file knows
- * of it, whose races count again.
+ * of it. Then what race_told has counts again.
  */
 void race_reset(bool again);
 /* The running thread's access, in the order in which they happen. */

@@ -74,11 +74,25 @@ static inline void trace_write(enum event_kind kind, int object, int64_t value, 
 	};
 }
 
-void trace_append(enum event_kind kind, int object, int64_t value)
+static __attribute__((noinline)) void trace_append_any(enum event_kind kind, int object,
+						       int64_t value)
 {
 	/* A full trace tells every decision: a thread's first event has no access. */
 	if (engine.kind != CR_ENGINE_BARE)
 		trace_write(kind, object, value, 0, engine.trace_full ? engine.enabled : 0);
+}
+
+/* Without a frame for what most runs of a search need. */
+void trace_append(enum event_kind kind, int object, int64_t value)
+{
+	if (!engine.leans || trace_used >= CR_TRACE_MAX) {
+		trace_append_any(kind, object, value);
+		return;
+	}
+	trace_table[trace_used++] = (struct cr_event){
+		.step = engine.steps, .thread = engine.current, .kind = (uint8_t)kind,
+		.object = object, .value = value,
+	};
 }
 
 void trace_access(enum event_kind kind, int object, int64_t value,

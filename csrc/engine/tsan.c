@@ -18,6 +18,7 @@
 #include "tsan.h"
 
 #include "engine.h"
+#include "lean.h"
 #include "memory.h"
 
 #ifdef CR_TSAN
@@ -111,11 +112,18 @@ void __tsan_init(void)
 
 #endif
 
+#define TSAN_ACCESS(kind, size)						\
+	do {								\
+		if ((size) > 8 ||					\
+		    !engine_lean(address, trace_kind_writes(kind), ENGINE_PC())) \
+			engine_access(address, size, kind, ENGINE_PC());	\
+	} while (0)
+
 #define TSAN_PLAIN(function, does, kind, size)				\
 	void function##size(void *address);				\
 	void function##size(void *address)				\
 	{								\
-		engine_access(address, size, kind, ENGINE_PC());	\
+		TSAN_ACCESS(kind, size);				\
 		TSAN_TELL(does, size);					\
 	}
 
@@ -131,7 +139,7 @@ void __tsan_init(void)
 	void function##size(void *address);				\
 	void function##size(void *address)				\
 	{								\
-		engine_access(address, size, kind, ENGINE_PC());	\
+		TSAN_ACCESS(kind, size);				\
 		TSAN_TELL_MARKED(does, size, function##size);		\
 	}
 

@@ -125,6 +125,9 @@ class Summary:
     run(policy="random", seed=..., schedule=first[v]) repeats it and gives its tape. marks: per
     mark the number of runs. registers: of the HyperLogLog behind `interleavings`. steps_profiled:
     decision points of one schedule as "pct" and "surw" estimated them beforehand, 0 without them.
+    known: schedules of happens-before classes that the detectors had seen before and had nothing
+    against, so that they did not look again; part of `schedules`. All else is the same without;
+    this alone depends on what the process searched before.
     """
 
     schedules: int = 0
@@ -136,6 +139,7 @@ class Summary:
     marks: dict[str, int] = field(default_factory=dict)
     registers: bytes = hll.EMPTY
     steps_profiled: int = 0
+    known: int = 0
 
     @property
     def interleavings(self) -> float:
@@ -158,6 +162,7 @@ class Summary:
         _add(self.marks, other.marks)
         self.first = other.first | self.first
         self.registers = hll.merge(self.registers, other.registers)
+        self.known += other.known
         self.steps_profiled = max(self.steps_profiled, other.steps_profiled)
 
     @staticmethod

@@ -264,4 +264,5 @@ def _summary(target: Target, met: Any) -> Summary:
         marks={line[0]: met.marks[n] for n, line in enumerate(tables["marks"]) if met.marks[n]},
         registers=target.native.registers(met),
         steps_profiled=met.steps_profiled,
+        known=met.known,
     )

@@ -5,6 +5,7 @@
 it: threads are lists, a decision is a loop over the threads that can go on.
 """
 
+import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,28 @@ def program(*threads: str) -> Scenario:
     """A micro scenario with these threads."""
     lines = ["cleanrace 1", "micro", *(f"thread {thread}" for thread in threads)]
     return Scenario.from_text("\n".join(lines))
+
+
+def drawn(seed: int) -> Scenario:
+    """Accesses of two or three threads, most of them to one object, and whole sections of locks."""
+    draw = random.Random(seed)
+    names = ("load", "store", "load", "store", "load-marked", "cmpxchg", "cmpxchg", "clear-marked",
+             "wait-zero", "alloc", "free")
+    sections = (("lock 0", "unlock 0"), ("lock-shared 0", "unlock-shared 0"),
+                ("spin 0", "unspin 0"), ("lock 1", "unlock 1"))
+    threads = []
+    for _ in range(2):
+        operations = [f"{draw.choice(names)} {int(draw.random() < 0.2)}" for _ in range(2)]
+        if draw.random() < 0.6:
+            begin, end = draw.choice(sections)
+            at = draw.randrange(2)
+            if begin == "spin 0" and "wait" in operations[at]:
+                operations[at] = "load 0"
+            operations[at] = f"{begin}; {operations[at]}; {end}"
+        threads.append("; ".join(operations))
+    if ";" not in threads[1].replace("; ", "", 1) and draw.random() < 0.3:
+        threads[1:] = threads[1].split("; ")
+    return program(*threads)
 
 
 def every_run(target: Target, scenario: Scenario, **options: Any) -> list[Result]:

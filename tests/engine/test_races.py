@@ -69,28 +69,6 @@ def by_code(access: tuple[int, str]) -> tuple[int, int]:
     return access[0], list(micro.ACCESSES).index(access[1])
 
 
-def drawn(seed: int) -> Scenario:
-    """Accesses of two or three threads, most of them to one object, and whole sections of locks."""
-    draw = random.Random(seed)
-    names = ("load", "store", "load", "store", "load-marked", "cmpxchg", "cmpxchg", "clear-marked",
-             "wait-zero", "alloc", "free")
-    sections = (("lock 0", "unlock 0"), ("lock-shared 0", "unlock-shared 0"),
-                ("spin 0", "unspin 0"), ("lock 1", "unlock 1"))
-    threads = []
-    for _ in range(2):
-        operations = [f"{draw.choice(names)} {int(draw.random() < 0.2)}" for _ in range(2)]
-        if draw.random() < 0.6:
-            begin, end = draw.choice(sections)
-            at = draw.randrange(2)
-            if begin == "spin 0" and "wait" in operations[at]:
-                operations[at] = "load 0"
-            operations[at] = f"{begin}; {operations[at]}; {end}"
-        threads.append("; ".join(operations))
-    if ";" not in threads[1].replace("; ", "", 1) and draw.random() < 0.3:
-        threads[1:] = threads[1].split("; ")
-    return micro.program(*threads)
-
-
 def told(target: Target) -> set[Pair]:
     pairs = [sorted(((r.first.pc, r.first.kind), (r.second.pc, r.second.kind)), key=by_code)
              for r in target.races()]
@@ -101,7 +79,7 @@ def told(target: Target) -> set[Pair]:
 def test_each_run_has_the_races_of_the_model(target: Target, block: int) -> None:
     racy: Counter[bool] = Counter()
     for seed in range(12 * block, 12 * block + 12):
-        scenario = drawn(seed)
+        scenario = micro.drawn(seed)
         for result in micro.every_run(target, scenario):
             target.forget_races()
             again = run(target, scenario, result.tape, judged=["data-race"])
@@ -119,7 +97,7 @@ def test_races_are_the_same_whoever_else_looks_on(target: Target, block: int) ->
     """The detectors alone take shorter ways than beside a full trace."""
     racy: Counter[bool] = Counter()
     for seed in range(100 + 12 * block, 112 + 12 * block):
-        scenario = drawn(seed)
+        scenario = micro.drawn(seed)
         for result in micro.every_run(target, scenario):
             found = []
             for full in (True, False):
