@@ -46,7 +46,7 @@ VERBS = {
     "atomic-read": "reads (atomic)",
 }
 
-Key = tuple[tuple[str, str], ...]
+Key = tsan.Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +136,18 @@ class Races:
 
     def reported(self, entry: Entry) -> bool | None:
         """Whether ThreadSanitizer reported it, too; None: it was not asked."""
-        return None if self.met is None else key_of(self.target, entry.race) in self.met.pairs
+        if self.met is None:
+            return None
+        return tsan.told(key_of(self.target, entry.race)) in self.met.pairs
 
 
 def key_of(target: Target, race: Race) -> Key:
     """What makes a race one entry: both places and what was done there, in their own order."""
     line = target.names.function_line
-    sides = ((line(side.pc), side.kind) for side in (race.first, race.second))
-    return tuple(tsan.Side(*side) for side in sorted(sides))
+    first, second = sorted(
+        tsan.Side(line(side.pc), side.kind) for side in (race.first, race.second)
+    )
+    return first, second
 
 
 def size(scenario: Scenario) -> tuple[int, int]:
@@ -448,11 +452,8 @@ def _list(races: Races, entries: Iterable[Entry], *, width: int, what: str) -> I
 
 def _second(races: Races, entry: Entry) -> str:
     """What ThreadSanitizer says of a race."""
-    if races.reported(entry):
-        return "ThreadSanitizer reports it, too"
-    if any(side.kind.startswith("atomic") for side in (entry.race.first, entry.race.second)):
-        return "ThreadSanitizer cannot report it: it is not told what atomic operations access"
-    return "ThreadSanitizer did not report it"
+    reported = races.reported(entry)
+    return f"ThreadSanitizer {'reports it, too' if reported else 'did not report it'}"
 
 
 def _further(races: Races) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ The program replay-tsan plays scenarios on the thread engine: the very objects t
 is made of, on real threads, watched by the runtime library of the compiler. It knows nothing of
 our detector, and is told only which orders are the kernel's (csrc/engine/tsan.h). So what it
 reports must be in the list that our detector prints. The other way round nothing is promised: it
-sees what the machine happened to do, and accesses by atomic operations not at all.
+sees what the machine happened to do. What atomic operations access it is told as marked accesses.
 """
 
 import re
@@ -28,6 +28,7 @@ TEXT = "cr_ktext"
 ROUNDS = 1_000  # per process, some tenths of a second
 STUCK_SECONDS = 120.0  # no process takes that long
 MARKED = "-marked"
+TOLD = {"atomic": "write-marked", "atomic-read": "read-marked"}  # as what ThreadSanitizer is told
 FRAME = r"\(\S+\+(0x[0-9a-f]+)\)(?: \(BuildId: \w+\))?$"  # the build's id is clang's
 
 
@@ -71,6 +72,12 @@ class Met:
 def is_marked(pair: Pair) -> bool:
     """Whether one of the two is marked, which ThreadSanitizer takes for plain accesses."""
     return any(side.kind.endswith(MARKED) for side in pair)
+
+
+def told(pair: Pair) -> Pair:
+    """A pair of our list as ThreadSanitizer would report it."""
+    first, second = (Side(side.place, TOLD.get(side.kind, side.kind)) for side in pair)
+    return _pair(first, second)
 
 
 def listed(target: Target, races: Iterable[Race]) -> set[Pair]:

@@ -11,6 +11,7 @@
 #include "engine.h"
 #include "lock.h"
 #include "memory.h"
+#include "tsan.h"
 #include "watch.h"
 
 /* Of words of any size. Elsewhere reclaim would always fail, for one, and no verdict says so. */
@@ -58,6 +59,8 @@ unsigned long atomic_load_acquire(const unsigned long *address)
 
 	engine_step_begin(address, ENGINE_PC());
 	found = *address;
+	/* The hooks tell ThreadSanitizer of other marked reads. */
+	tsan_order(memory_offset(address), EVENT_ATOMIC_READ, ENGINE_PC());
 	engine_step_end(EVENT_READ_MARKED);
 	watch_acquired(memory_offset(address));
 	return found;

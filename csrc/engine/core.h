@@ -15,6 +15,8 @@
 
 #include "engine.h"
 #include "policy.h"
+#include "switch.h"
+#include "unordered.h"
 
 struct engine_state {
 	bool active;
@@ -33,6 +35,7 @@ struct engine_state {
 	uint32_t judged;		/* verdicts: a rule that is not among them stops nobody */
 	uint32_t steps_max;
 	uint32_t lean_bytes;		/* of the data whose accesses engine_lean() may do, or 0 */
+	uint32_t step_bytes;		/* the same of engine_lean_step() */
 	uint64_t seed;			/* of the thread engine's noise */
 	uint64_t schedule;
 	const struct policy *policy;
@@ -57,6 +60,18 @@ struct engine_state {
 
 #pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
 extern struct engine_state engine;
+
+/*
+ * What is known of a thread of the fiber engine. It changes only while that thread goes
+ * on, and so it is taken back with the thread's stack: see trail.h.
+ */
+struct engine_thread {
+	struct unordered_clock known;		/* see unordered.c */
+	struct switch_context context;
+	bool (*ready)(const void *object);	/* NULL: it never waited */
+	const void *object;
+} __attribute__((aligned(64)));
+extern struct engine_thread engine_threads[CR_THREADS_MAX];
 
 /* Runs body(0) .. body(threads - 1) as threads until all end or one stops. */
 void engine_run(unsigned int threads, void (*body)(unsigned int thread));

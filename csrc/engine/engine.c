@@ -101,7 +101,7 @@ static inline bool engine_observe(uintptr_t offset, unsigned int bytes,
 {
 	if (engine.leans) {
 		engine_classify(offset, bytes, kind, pc);
-		tsan_order(offset, kind);
+		tsan_order(offset, kind, pc);
 		return true;
 	}
 	if (engine.only_explores) {
@@ -116,7 +116,7 @@ static inline bool engine_observe(uintptr_t offset, unsigned int bytes,
 	}
 	if (__builtin_expect(engine.observes, 0))
 		watch_access(offset, bytes, kind, pc);
-	tsan_order(offset, kind);
+	tsan_order(offset, kind, pc);
 	return true;
 }
 
@@ -279,6 +279,8 @@ void engine_run(unsigned int threads, void (*body)(unsigned int thread))
 		       !engine.policy->walks;
 	if (!engine.reduced && (engine.leans || engine.kind == CR_ENGINE_BARE))
 		engine.lean_bytes = (uint32_t)memory_bytes();
+	if (engine.reduced && engine.only_explores && !engine.recording)
+		engine.step_bytes = (uint32_t)memory_bytes();
 	engine.active = true;
 	if (engine.kind == CR_ENGINE_THREAD)
 		thread_run(threads, body);
@@ -287,4 +289,5 @@ void engine_run(unsigned int threads, void (*body)(unsigned int thread))
 	engine.active = false;
 	engine.leans = false;
 	engine.lean_bytes = 0;
+	engine.step_bytes = 0;
 }

@@ -28,14 +28,18 @@
 #include "order.h"
 #include "places.h"
 #include "random.h"
+#include "trace.h"
 #include "trail.h"
 #include "turns.h"
 #include "unordered.h"
 
 struct explore_tree explore_tree;
 
-/* Where the log of each step begins. */
-static struct trail_mark explore_logs[EXPLORE_DEPTH_MAX];
+/* Where each step begins in the log and in the trace. */
+static struct explore_log {
+	struct trail_mark mark;
+	size_t events;
+} explore_logs[EXPLORE_DEPTH_MAX];
 
 void explore_begin(const struct cr_explore *how)
 {
@@ -49,18 +53,19 @@ void explore_begin(const struct cr_explore *how)
 /*
  * What the words that threads wait for contain: locks and counts, which are small.
  * A lock that was freed while it was held keeps those who wait for it waiting.
+ * A block of them is looked at as a whole: what is not in use repeats the last one.
  */
-static void explore_look(struct explore_node *node)
+static inline void explore_look(struct explore_node *node)
 {
+	const uint16_t *at = explore_tree.waitable_offset, *end = at + explore_tree.waitables;
+	struct explore_words *words = node->words;
 	unsigned int i;
 
-	for (i = 0; i < explore_tree.waitables; i++) {
-		size_t offset = (size_t)explore_tree.waitable_offset[i] * MEMORY_GRAIN;
-		int word;
-
-		memcpy(&word, __start_cr_kdata + offset, sizeof(word));
-		node->words[i / EXPLORE_LANES].before[i % EXPLORE_LANES] = (int16_t)word;
-	}
+	for (; at < end; at += EXPLORE_LANES, words++)
+#pragma GCC unroll 8
+		for (i = 0; i < EXPLORE_LANES; i++)
+			memcpy(&words->before[i], __start_cr_kdata + (size_t)at[i] * MEMORY_GRAIN,
+			       sizeof(words->before[i]));
 }
 
 /* What memory that is free at the start contains is left over from another execution. */
@@ -80,7 +85,7 @@ static void explore_clear_words(void)
 static unsigned int explore_waitable(uint32_t offset)
 {
 	uint16_t place = (uint16_t)(offset / MEMORY_GRAIN);
-	unsigned int i;
+	unsigned int i, rest;
 
 	for (i = 0; i < explore_tree.waitables; i++)
 		if (explore_tree.waitable_offset[i] == place)
@@ -90,8 +95,9 @@ static unsigned int explore_waitable(uint32_t offset)
 		engine_note(VERDICT_OVERFLOW);
 		return 0;
 	}
-	explore_tree.waitable_offset[i] = place;
 	explore_tree.waitables++;
+	for (rest = i; rest < EXPLORE_WAITABLES_MAX; rest++)
+		explore_tree.waitable_offset[rest] = place;
 	explore_tree.learned = 1;
 	return i;
 }
@@ -113,7 +119,7 @@ static enum policy_wait explore_wait(unsigned int thread, unsigned int *waitable
 static struct footprint explore_nothing;
 
 /* The step at the deepest node is over: who sleeps at the next one? */
-static void explore_finish(void)
+static inline void explore_finish(void)
 {
 	unsigned int depth, sleeping;
 	struct explore_node *node, *next;
@@ -269,12 +275,12 @@ static unsigned int explore_choose(unsigned int enabled, unsigned int current, u
 
 	assert(explore_tree.depth == step);
 	explore_finish();
-	explore_logs[step] = trail.next;
+	explore_logs[step] = (struct explore_log){ trail.next, trace_used };
 	if (current != POLICY_NOBODY && explore_is_inside(current)) {
 		explore_is_no_step();
 		return POLICY_NOBODY;
 	}
-	if (explore_tree.depth == EXPLORE_DEPTH_MAX - 1) {
+	if (explore_tree.depth >= EXPLORE_DEPTH_MAX - 1) {
 		engine_note(VERDICT_STEP_LIMIT);
 		return POLICY_NOBODY;
 	}
@@ -293,8 +299,6 @@ static unsigned int explore_choose(unsigned int enabled, unsigned int current, u
 	explore_tree.depth++;
 	places_step.passed = 0;
 	places_stretch++;
-	if (engine.reduced)
-		unordered_step(node->thread);
 	return node->thread;
 }
 
@@ -402,7 +406,8 @@ bool explore_next(void)
 			continue;
 		explore_tree.fixed = depth + 1;
 		explore_tree.fresh = depth;
-		trail_back(explore_logs[depth], depth, explore_tree.nodes[depth].before);
+		trail_back(explore_logs[depth].mark, depth, explore_tree.nodes[depth].before);
+		trace_used = explore_logs[depth].events;
 		return true;
 	}
 	return false;

@@ -18,16 +18,9 @@
 
 #include "fiber_asan.h"
 #include "memory.h"
-#include "switch.h"
 #include "trail.h"
 
-struct fiber {
-	struct switch_context context;
-	bool (*ready)(const void *object);	/* NULL: does not wait */
-	const void *object;
-};
-
-static struct fiber fiber_table[CR_THREADS_MAX];
+struct engine_thread engine_threads[CR_THREADS_MAX];
 static struct switch_context fiber_main;
 static void (*fiber_body)(unsigned int thread);
 static bool fiber_left_for_good;
@@ -47,7 +40,7 @@ static unsigned int fiber_enabled(void)
 		unsigned int i = (unsigned int)__builtin_ctz(waiting);
 
 		waiting &= waiting - 1;
-		if (!fiber_table[i].ready(fiber_table[i].object))
+		if (!engine_threads[i].ready(engine_threads[i].object))
 			enabled &= ~(1u << i);
 	}
 	return enabled;
@@ -102,7 +95,7 @@ static inline __attribute__((always_inline)) void fiber_switch(unsigned int from
 {
 	engine.current = (uint8_t)to;
 	fiber_asan_leave(from, engine_stacks[to]);
-	switch_to(&fiber_table[from].context, &fiber_table[to].context);
+	switch_to(&engine_threads[from].context, &engine_threads[to].context);
 	fiber_asan_enter(from);
 }
 
@@ -112,7 +105,7 @@ static inline __attribute__((always_inline)) void fiber_rest(void)
 	unsigned int self = engine.current;
 
 	fiber_asan_leave(self, NULL);
-	switch_to(&fiber_table[self].context, &fiber_main);
+	switch_to(&engine_threads[self].context, &fiber_main);
 	fiber_asan_enter(self);
 }
 
@@ -154,14 +147,13 @@ void fiber_pass(void)
 void fiber_wait(bool (*ready)(const void *object), void (*take)(void *object), void *object,
 		enum policy_wait wait)
 {
-	struct fiber *self = &fiber_table[engine.current];
+	struct engine_thread *self = &engine_threads[engine.current];
 	unsigned int bit = 1u << engine.current;
 
 	if (++engine.steps < engine.attention && ready(object)) {
 		take(object);
 		return;
 	}
-	trail_save(&self->ready, sizeof(self->ready) + sizeof(self->object));
 	self->ready = ready;
 	self->object = object;
 	fiber_sets.waiting |= bit;
@@ -210,7 +202,7 @@ static inline __attribute__((always_inline)) void fiber_go_on(unsigned int threa
 {
 	engine.current = (uint8_t)thread;
 	fiber_asan_leave(FIBER_ASAN_MAIN, engine_stacks[thread]);
-	switch_to(&fiber_main, &fiber_table[thread].context);
+	switch_to(&fiber_main, &engine_threads[thread].context);
 	fiber_asan_enter(FIBER_ASAN_MAIN);
 }
 
@@ -224,10 +216,9 @@ static void fiber_save(unsigned int thread)
 	(void)thread;
 	trail.torn = true;
 #else
-	char *stack = fiber_table[thread].context.sp;
+	char *stack = engine_threads[thread].context.sp;
 
 	trail_save(&fiber_sets, sizeof(fiber_sets));
-	trail_save(&fiber_table[thread].context, sizeof(fiber_table[0].context));
 	trail_save(&policy_pending[thread], sizeof(policy_pending[0]));
 	trail_save_stack(thread, stack, (size_t)(engine_stacks[thread + 1] - stack));
 #endif
@@ -270,7 +261,7 @@ static void fiber_prepare(unsigned int threads)
 	fiber_sets.alive = (1u << threads) - 1;
 	fiber_sets.waiting = 0;
 	for (i = 0; i < threads; i++)
-		switch_prepare(&fiber_table[i].context, engine_stacks[i],
+		switch_prepare(&engine_threads[i].context, engine_stacks[i],
 			       ENGINE_STACK_BYTES, fiber_entry);
 }
 

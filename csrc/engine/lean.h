@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The short way through the funnel. Most accesses of a search are no decision, and
- * nobody looks at them: they are done in the hook, without a frame. Everything else is
+ * The short ways through the funnel. Most accesses of a search are no decision, and
+ * nobody looks at them: they are done in the hook, without a frame. So are those of an
+ * exploration that are part of a step and not its begin. Everything else is
  * engine_access()'s, which would do the same.
  *
  * Plain and marked accesses only, of up to 8 bytes. None of them is to the word
@@ -13,6 +14,9 @@
 #include "core.h"
 #include "interleaving.h"
 #include "memory.h"
+#include "places.h"
+#include "trail.h"
+#include "watch.h"
 
 /* False: nothing was done. */
 static inline __attribute__((always_inline)) bool engine_lean(const void *address, bool writes,
@@ -24,9 +28,25 @@ static inline __attribute__((always_inline)) bool engine_lean(const void *addres
 	    memory_state[offset / MEMORY_UNIT])
 		return false;
 	engine.steps++;
-	if (engine.leans)	/* instrumented code is the kernel's: memory_pc() need not ask */
-		interleaving_access(engine.current, offset, writes,
-				    (uint32_t)((uintptr_t)pc - (uintptr_t)__start_cr_ktext) - 1);
+	if (engine.leans)
+		interleaving_access(engine.current, offset, writes, memory_kernel_pc(pc));
+	return true;
+}
+
+/* The same of a plain access within a step, at which an exploration and nobody else looks. */
+static inline __attribute__((always_inline)) bool engine_lean_step(const void *address,
+								   unsigned int bytes,
+								   bool writes, const void *pc)
+{
+	uintptr_t offset = memory_offset(address);
+	uint32_t at = memory_kernel_pc(pc);
+
+	if (offset >= engine.step_bytes || memory_state[offset / MEMORY_UNIT] ||
+	    watch_is_promoted(at))
+		return false;
+	if (writes)
+		trail_save_data(offset, bytes);
+	places_within(offset, bytes, writes, at);
 	return true;
 }
 

@@ -70,6 +70,12 @@ static inline uintptr_t memory_bytes(void)
 	return (uintptr_t)(__stop_cr_kdata - __start_cr_kdata);
 }
 
+/* The same as memory_pc() where only instrumented code calls, which is the kernel's. */
+static inline uint32_t memory_kernel_pc(const void *pc)
+{
+	return (uint32_t)((uintptr_t)pc - (uintptr_t)__start_cr_ktext) - 1;
+}
+
 /* A return address as an offset of the call before it; 0 for a foreign one. */
 static inline uint32_t memory_pc(const void *pc)
 {

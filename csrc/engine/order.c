@@ -55,14 +55,18 @@ struct order_later {
 static uint16_t order_steps[CR_THREADS_MAX][EXPLORE_DEPTH_MAX];
 static struct footprint_sum order_sums[CR_THREADS_MAX][EXPLORE_DEPTH_MAX];
 static uint16_t order_counts[CR_THREADS_MAX];
+/* And the node of its last one, or one where nothing came before. */
+static const struct explore_node *order_last[CR_THREADS_MAX];
+static const struct explore_node order_nowhere;
 static unsigned int order_threads;		/* no other one has any */
-/* Steps that woke somebody: see order_woken(). */
+/* Each thread's steps that woke somebody: see order_woken(). */
 static struct order_wake {
 	uint16_t depth;
-	uint16_t thread;
 	uint16_t index;
-} order_wakes[EXPLORE_DEPTH_MAX];
-static unsigned int order_wakes_used;
+	unsigned int woken;
+} order_wakes[CR_THREADS_MAX][EXPLORE_DEPTH_MAX];
+static unsigned int order_wakes_used[CR_THREADS_MAX];
+static uint16_t order_woke[CR_THREADS_MAX];	/* the last one's index */
 
 static const struct explore_node *order_node(unsigned int depth)
 {
@@ -89,10 +93,9 @@ struct order_schedule {
 	unsigned int first[CR_THREADS_MAX];	/* index of each thread's first step */
 };
 
-static void order_append(struct order_schedule *schedule, unsigned int depth,
+static void order_append(struct order_schedule *schedule, const struct explore_node *node,
 			 const struct footprint *last)
 {
-	const struct explore_node *node = order_node(depth);
 	unsigned int set = schedule->threads, bit = 1u << node->thread;
 	bool initial = true;
 
@@ -107,7 +110,7 @@ static void order_append(struct order_schedule *schedule, unsigned int depth,
 		if (node->clock[u] >= schedule->first[u])
 			initial = false;
 	}
-	schedule->first[node->thread] = order_index(depth);
+	schedule->first[node->thread] = node->clock[node->thread];
 	schedule->threads |= bit;
 	if (initial)
 		schedule->initials |= bit;
@@ -204,7 +207,7 @@ static const struct footprint *order_known(const struct explore_node *node, unsi
 }
 
 /* What `later` is taken to do before `depth`: what it did there, or did later. */
-static const struct footprint *order_last(unsigned int depth, const struct order_later *later)
+static const struct footprint *order_taken(unsigned int depth, const struct order_later *later)
 {
 	const struct footprint *known = order_known(order_node(depth), later->thread);
 
@@ -215,15 +218,16 @@ static const struct footprint *order_last(unsigned int depth, const struct order
 static void order_schedule(unsigned int head, const struct order_later *later,
 			   const struct order_cut *cut, struct order_schedule *schedule)
 {
-	const struct footprint *last = order_last(head, later);
-	unsigned int depth;
+	const struct footprint *last = order_taken(head, later);
+	const struct explore_node *node = order_node(head), *end = order_node(later->at);
+	unsigned int thread = node->thread, index = order_index(head);
 
 	memset(schedule, 0, sizeof(*schedule));
 	schedule->clear = true;
-	for (depth = head + 1; depth < later->at; depth++)
-		if (cut ? order_index(depth) <= cut->stay[order_node(depth)->thread] :
-			  !order_after(depth, head))
-			order_append(schedule, depth, last);
+	for (node++; node < end; node++)
+		if (cut ? node->clock[node->thread] <= cut->stay[node->thread] :
+			  node->clock[thread] < index)
+			order_append(schedule, node, last);
 }
 
 static void order_assume(struct explore_node *node, unsigned int thread,
@@ -325,18 +329,14 @@ static inline unsigned int order_find(const struct order_later *later,
 
 	for (; left; left &= left - 1) {
 		unsigned int t = (unsigned int)__builtin_ctz(left);
-		const struct footprint_sum *first = order_sums[t] + later->before[t];
-		const struct footprint_sum *sum = order_sums[t] + order_counts[t];
+		unsigned int known = later->before[t], n = order_counts[t];
 
-		while (sum != first) {
-			unsigned int depth;
-
-			if (__builtin_expect(!footprint_sums_conflict(*--sum, did), 1))
+		while (n != known) {
+			if (__builtin_expect(!footprint_sums_conflict(order_sums[t][--n], did), 1))
 				continue;
-			depth = order_steps[t][sum - order_sums[t]];
-			if (!order_depends(later, depth))
+			if (!order_depends(later, order_steps[t][n]))
 				continue;
-			found[t] = depth;
+			found[t] = order_steps[t][n];
 			set |= 1u << t;
 			break;
 		}
@@ -406,15 +406,11 @@ static void order_count(uint16_t clock[CR_THREADS_MAX], unsigned int thread)
  * What comes before the thread's next step whatever else happens: its step before
  * it, and the one that it has to let go first. False: that did not come.
  */
-static bool order_before(unsigned int thread, uint16_t before[CR_THREADS_MAX])
+static inline bool order_before(unsigned int thread, uint16_t before[CR_THREADS_MAX])
 {
 	unsigned int count = order_counts[thread], twin = turns_before(thread, count + 1), turn;
 
-	if (count)
-		memcpy(before, order_node(order_steps[thread][count - 1])->clock,
-		       sizeof(order_node(0)->clock));
-	else
-		memset(before, 0, sizeof(order_node(0)->clock));
+	memcpy(before, order_last[thread]->clock, sizeof(order_node(0)->clock));
 	if (twin == POLICY_NOBODY)
 		return true;
 	turn = explore_tree.turn[thread];
@@ -425,17 +421,14 @@ static bool order_before(unsigned int thread, uint16_t before[CR_THREADS_MAX])
 }
 
 /* What the step did to the words that are waited for, and its thread's steps before it. */
-static void order_add_changes(unsigned int depth)
+static inline void order_add_changes(struct explore_node *node)
 {
-	static const struct explore_words none[EXPLORE_WAITABLES_MAX / EXPLORE_LANES];
-	struct explore_node *node = &explore_tree.nodes[depth];
-	unsigned int count = order_counts[node->thread], used = explore_tree.waitables, i;
-	const struct explore_words *words = count ?
-		order_node(order_steps[node->thread][count - 1])->words : none;
+	const struct explore_words *words = order_last[node->thread]->words;
+	unsigned int blocks = (explore_tree.waitables + EXPLORE_LANES - 1u) / EXPLORE_LANES, i;
 	order_lanes sum, before, after;
 
 	static_assert(EXPLORE_LANES == CR_THREADS_MAX, "lanes are those of a clock");
-	for (i = 0; i * EXPLORE_LANES < used; i++) {
+	for (i = 0; i < blocks; i++) {
 		memcpy(&sum, words[i].changes, sizeof(sum));
 		memcpy(&before, node->words[i].before, sizeof(before));
 		memcpy(&after, node[1].words[i].before, sizeof(after));
@@ -444,18 +437,21 @@ static void order_add_changes(unsigned int depth)
 	}
 }
 
-static void order_keep(unsigned int depth)
+static inline void order_keep(unsigned int depth)
 {
-	const struct explore_node *node = order_node(depth);
-	unsigned int t = node->thread;
+	struct explore_node *node = &explore_tree.nodes[depth];
+	unsigned int t = node->thread, n = order_counts[t]++;
 
-	if (node->woken)
-		order_wakes[order_wakes_used++] = (struct order_wake){
-			(uint16_t)depth, node->thread, node->clock[t]
+	if (node->woken) {
+		order_woke[t] = node->clock[t];
+		order_wakes[t][order_wakes_used[t]++] = (struct order_wake){
+			(uint16_t)depth, node->clock[t], node->woken
 		};
-	order_add_changes(depth);
-	order_sums[t][order_counts[t]] = node->sum;
-	order_steps[t][order_counts[t]++] = (uint16_t)depth;
+	}
+	order_add_changes(node);
+	order_sums[t][n] = node->sum;
+	order_steps[t][n] = (uint16_t)depth;
+	order_last[t] = node;
 }
 
 /* The threads that can begin, from before `head`, what comes before that step, and it. */
@@ -504,19 +500,33 @@ static void order_sleeper(unsigned int head, unsigned int thread, unsigned int d
  * woke it. What it does after that step is of no help, since it need not be
  * dependent on either.
  */
-static void order_woken(unsigned int depth)
+static __attribute__((noinline)) void order_woken(unsigned int depth)
 {
 	const struct explore_node *node = order_node(depth);
-	const struct order_wake *wake = order_wakes, *end = order_wakes + order_wakes_used;
-	unsigned int left;
+	unsigned int left, t;
 
-	for (; wake < end; wake++) {
-		if (node->clock[wake->thread] >= wake->index)
-			continue;
-		left = order_node(wake->depth)->woken & ~(1u << node->thread);
-		for (; left; left &= left - 1)
-			order_sleeper(wake->depth, (unsigned int)__builtin_ctz(left), depth);
+	for (t = 0; t < order_threads; t++) {
+		const struct order_wake *wake = order_wakes[t] + order_wakes_used[t];
+
+		while (wake != order_wakes[t] && (--wake)->index > node->clock[t]) {
+			for (left = wake->woken & ~(1u << node->thread); left; left &= left - 1)
+				order_sleeper(wake->depth, (unsigned int)__builtin_ctz(left),
+					      depth);
+		}
 	}
+}
+
+/* Whether there are steps that woke somebody, and that it does not happen after. */
+static inline bool order_is_woken(const struct explore_node *node)
+{
+	order_lanes clock, woke;
+	uint64_t halves[2];
+
+	memcpy(&clock, node->clock, sizeof(clock));
+	memcpy(&woke, order_woke, sizeof(woke));
+	woke = woke > clock;
+	memcpy(halves, &woke, sizeof(halves));
+	return halves[0] | halves[1];
 }
 
 static void order_step(unsigned int depth)
@@ -543,7 +553,7 @@ static void order_step(unsigned int depth)
 	if (set)
 		order_races(&later, set, found);
 	order_keep(depth);
-	if (order_wakes_used)
+	if (order_is_woken(node))
 		order_woken(depth);
 }
 
@@ -568,26 +578,32 @@ static void order_waiting(unsigned int thread)
 	order_races(&later, order_find(&later, found), found);
 }
 
+/* What is known of so many of the thread's steps stands, and nothing of others. */
+static void order_take_up(unsigned int t, unsigned int count)
+{
+	unsigned int n = order_wakes_used[t];
+
+	order_counts[t] = (uint16_t)count;
+	order_last[t] = count ? order_node(order_steps[t][count - 1]) : &order_nowhere;
+	while (n && order_wakes[t][n - 1].index > count)
+		n--;
+	order_wakes_used[t] = n;
+	order_woke[t] = n ? order_wakes[t][n - 1].index : 0;
+}
+
 void order_execution(void)
 {
 	unsigned int everybody = (unsigned int)(order_node(0)->enabled | order_node(0)->held);
-	unsigned int depth, left;
+	unsigned int depth, left, t;
 
 	order_threads = CR_THREADS_MAX;
 	while (order_threads && !(everybody >> (order_threads - 1)))
 		order_threads--;
 	/* Where the execution took up an earlier one, that one's steps stand. */
-	memset(order_counts, 0, sizeof(order_counts));
-	if (trail.kept) {
-		memcpy(order_counts, order_node(explore_tree.fresh)->taken, sizeof(order_counts));
-		while (order_wakes_used &&
-		       order_wakes[order_wakes_used - 1].depth >= explore_tree.fresh)
-			order_wakes_used--;
-	} else {
-		order_wakes_used = 0;
-		for (depth = 0; depth < explore_tree.fresh; depth++)
-			order_keep(depth);
-	}
+	for (t = 0; t < CR_THREADS_MAX; t++)
+		order_take_up(t, trail.kept ? order_node(explore_tree.fresh)->taken[t] : 0);
+	for (depth = trail.kept; depth < explore_tree.fresh; depth++)
+		order_keep(depth);
 	for (depth = explore_tree.fresh; depth < explore_tree.depth; depth++)
 		order_step(depth);
 	for (left = explore_tree.left_waiting; left; left &= left - 1)

@@ -49,7 +49,9 @@ static void places_count_words(void)
 
 void places_begin(void)
 {
-	memset(places_readers, 0, sizeof(places_readers));
+	size_t count = (memory_bytes() + MEMORY_GRAIN - 1) / MEMORY_GRAIN;
+
+	memset(places_readers, 0, count * sizeof(places_readers[0]));
 }
 
 void places_reset(bool keep)
@@ -345,12 +347,32 @@ static __attribute__((noinline)) void places_may_end(uintptr_t offset, unsigned 
 }
 
 /* Few objects are ever ended by somebody else, without a section lock that is held here. */
-void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
+static inline bool places_ends_elsewhere(uintptr_t offset)
 {
 	const struct places_end *end = &places_ends[memory_object[offset / MEMORY_UNIT]];
 
-	if (__builtin_expect(end->threads & ~(1u << engine.current), 0) &&
-	    (!end->section || end->section != places_step.section[engine.current]))
+	return __builtin_expect(end->threads & ~(1u << engine.current), 0) &&
+	       (!end->section || end->section != places_step.section[engine.current]);
+}
+
+void places_within(uintptr_t offset, unsigned int bytes, bool writes, uint32_t pc)
+{
+	unsigned int first = (unsigned int)(offset / MEMORY_GRAIN);
+	unsigned int last = (unsigned int)((offset + bytes - 1) / MEMORY_GRAIN);
+
+	/* Without a guard it does not matter who ends the object. */
+	if (memory_guard_of[first]) {
+		places_access(offset, bytes, writes ? EVENT_WRITE : EVENT_READ, pc);
+		return;
+	}
+	places_step.passed = pc;
+	if (!places_is_seen(first, last, writes))
+		places_plainly(first, last, writes, pc);
+}
+
+void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc)
+{
+	if (places_ends_elsewhere(offset))
 		places_may_end(offset, bytes, kind, pc);
 	else
 		places_any(offset, bytes, kind, pc);

@@ -44,6 +44,8 @@ unsigned int places_number(uintptr_t offset);
 /* An access of the running step, and the begin or end of an object's life. */
 void places_access(uintptr_t offset, unsigned int bytes, enum event_kind kind, uint32_t pc);
 void places_life(uintptr_t offset, bool changes);
+/* A plain access that no step begins with, and that was not promoted. */
+void places_within(uintptr_t offset, unsigned int bytes, bool writes, uint32_t pc);
 /* The access's part in the hash of the class, which an exploration keeps by itself. */
 void places_class(uintptr_t offset, enum event_kind kind);
 /* The running step ends its thread with a verdict: the first one to do so is the run's. */

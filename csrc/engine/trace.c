@@ -11,7 +11,6 @@
 
 #include "core.h"
 #include "engine.h"
-#include "trail.h"
 
 struct trace_part {
 	uint32_t used;
@@ -45,7 +44,6 @@ static inline struct cr_event *trace_claim(unsigned int thread)
 		return trace_claim_part(thread);
 	if (trace_used >= CR_TRACE_MAX)
 		engine_stop(VERDICT_OVERFLOW);
-	trail_save(&trace_used, sizeof(trace_used));
 	return &trace_table[trace_used++];
 }
 
@@ -82,10 +80,10 @@ static __attribute__((noinline)) void trace_append_any(enum event_kind kind, int
 		trace_write(kind, object, value, 0, engine.trace_full ? engine.enabled : 0);
 }
 
-/* Without a frame for what most runs of a search need. */
+/* Without a frame for what most runs of a search or an exploration need. */
 void trace_append(enum event_kind kind, int object, int64_t value)
 {
-	if (!engine.leans || trace_used >= CR_TRACE_MAX) {
+	if (!(engine.leans | engine.only_explores) || trace_used >= CR_TRACE_MAX) {
 		trace_append_any(kind, object, value);
 		return;
 	}

@@ -42,7 +42,10 @@ static inline bool trace_kind_writes(enum event_kind kind)
 }
 
 #pragma GCC visibility push(hidden)	/* no detour over a table of addresses */
-/* Events so far, and those of real threads that came too late: see trace_length(). */
+/*
+ * Events so far, and those of real threads that came too late: see trace_length(). Who
+ * takes an execution back sets it, too.
+ */
 extern size_t trace_used;
 
 void trace_reset(void);

@@ -2,12 +2,15 @@
 /* The log is two arrays; an execution with more than that is followed by one from the start. */
 #include "trail.h"
 
-/* In front of each block. */
+#include "core.h"
+
+/* In front of each stack. */
 struct trail_block {
-	unsigned int number;	/* of the stack */
+	struct engine_thread thread;
+	unsigned int number;
 	char *at;
 	size_t bytes;
-};
+} __attribute__((may_alias));
 
 struct trail trail;
 
@@ -31,32 +34,45 @@ void trail_save_many(void *at, size_t count)
 		trail_save_words(word, 1);
 }
 
+/* Of such a block, so that the next one is aligned. */
+static inline size_t trail_room(size_t bytes)
+{
+	const size_t unit = _Alignof(struct trail_block);
+
+	return sizeof(struct trail_block) + (bytes + unit - 1) / unit * unit;
+}
+
 void trail_save_stack(unsigned int number, void *at, size_t bytes)
 {
-	struct trail_block block = { number, at, bytes };
-	char *to = trail.next.block;
+	struct trail_block *block = (void *)trail.next.block;
+	size_t room = trail_room(bytes);
 
-	if (bytes + sizeof(block) > (size_t)(trail.blocks + TRAIL_BYTES - to)) {
+	if (room > (size_t)(trail.blocks + TRAIL_BYTES - trail.next.block)) {
 		trail.torn = true;
 		return;
 	}
-	memcpy(to, &block, sizeof(block));
-	memcpy(to + sizeof(block), at, bytes);
-	trail.next.block = to + sizeof(block) + bytes;
+	block->thread = engine_threads[number];
+	block->number = number;
+	block->at = at;
+	block->bytes = bytes;
+	memcpy(block + 1, at, bytes);
+	trail.next.block += room;
 }
 
 /* The oldest block of each stack. */
 static void trail_back_stacks(const char *from)
 {
 	const char *end = trail.next.block;
-	struct trail_block block;
+	const struct trail_block *block;
 	unsigned int back = 0;
 
-	for (; from < end; from += sizeof(block) + block.bytes) {
-		memcpy(&block, from, sizeof(block));
-		if (!(back >> block.number & 1))
-			memcpy(block.at, from + sizeof(block), block.bytes);
-		back |= 1u << block.number;
+	for (; from < end; from += trail_room(block->bytes)) {
+		block = (const void *)from;
+		if (back >> block->number & 1)
+			continue;
+		back |= 1u << block->number;
+		engine_threads[block->number] = block->thread;
+		memcpy(block->at, block + 1, block->bytes);
 	}
 }
 

@@ -6,7 +6,8 @@
  * A log of old values. Whatever changes in a run is saved here before it does:
  * the kernel's data, by the instrumentation and by the steps that do without;
  * the stack of a thread that is about to go on, and what the engine knows of it;
- * the trace's length, backends, and what those who look on remember. Words that
+ * backends, and what those who look on remember. (The trace only grows, and whoever takes
+ * a run back shortens it.) Words that
  * mean nothing until they are written again need not be saved. What is not
  * saved survives: what all executions together have met.
  *
@@ -62,8 +63,9 @@ bool trail_begin(bool on);
 /* Takes back what was changed since `to` was next: so many steps are kept, the last is whose. */
 void trail_back(struct trail_mark to, uint32_t kept, unsigned int current);
 /*
- * The stack of that number, from `at` upwards. It overlaps nothing that is saved as
- * words, and the oldest block of each stack is all that it takes to put it back.
+ * The stack of that number, from `at` upwards, and what the engine knows of its thread. It
+ * overlaps nothing that is saved as words, and the oldest block of each stack is all that it
+ * takes to put it back.
  */
 void trail_save_stack(unsigned int number, void *at, size_t bytes);
 /* Any number of words. */

@@ -50,6 +50,12 @@ static void (*const tsan_first)(void)
 	void __tsan_read##size##_pc(void *address, void *pc);		\
 	void __tsan_write##size##_pc(void *address, void *pc);
 
+TSAN_REAL(1)
+TSAN_REAL(2)
+TSAN_REAL(4)
+TSAN_REAL(8)
+TSAN_REAL(16)
+
 /*
  * A pair is reported once, and at every address. Functions like memcpy() are
  * called by the engine and by backends only, whose accesses are none of the
@@ -68,14 +74,27 @@ static const void *tsan_readers(const char *word)
 	return word + 1;
 }
 
-void tsan_order(uintptr_t offset, enum event_kind kind)
+/* An atomic operation accesses what its address is aligned to, as race.c has it. */
+static void tsan_atomic(void *address, bool writes, const void *pc)
 {
-	const char *word = __start_cr_kdata + offset;
+	__tsan_func_entry((void *)(uintptr_t)pc);
+	if (writes)
+		__tsan_write4_pc(address, (char *)tsan_atomic + 1);
+	else
+		__tsan_read4_pc(address, (char *)tsan_atomic + 1);
+	__tsan_func_exit();
+}
+
+void tsan_order(uintptr_t offset, enum event_kind kind, const void *pc)
+{
+	char *word = __start_cr_kdata + offset;
 
 	if (kind == EVENT_LOCK || kind == EVENT_LOCK_SHARED || kind == EVENT_ATOMIC)
 		tsan_acquire(word);
 	if (kind == EVENT_LOCK)
 		tsan_acquire(tsan_readers(word));
+	if (kind == EVENT_ATOMIC || kind == EVENT_ATOMIC_READ)
+		tsan_atomic(word, kind == EVENT_ATOMIC, pc);
 	if (kind == EVENT_UNLOCK || kind == EVENT_ATOMIC)
 		tsan_release(word);
 	if (kind == EVENT_UNLOCK_SHARED)
@@ -103,7 +122,6 @@ void tsan_acquired(uintptr_t offset)
 #define TSAN_TELL(does, size)				((void)0)
 #define TSAN_TELL_RANGE(does, bytes)			((void)0)
 #define TSAN_TELL_MARKED(does, size, function)		((void)0)
-#define TSAN_REAL(size)
 
 void __tsan_init(void);
 void __tsan_init(void)
@@ -115,7 +133,9 @@ void __tsan_init(void)
 #define TSAN_ACCESS(kind, size)						\
 	do {								\
 		if ((size) > 8 ||					\
-		    !engine_lean(address, trace_kind_writes(kind), ENGINE_PC())) \
+		    (!engine_lean(address, trace_kind_writes(kind), ENGINE_PC()) && \
+		     ((kind) > EVENT_WRITE ||				\
+		      !engine_lean_step(address, size, (kind) == EVENT_WRITE, ENGINE_PC())))) \
 			engine_access(address, size, kind, ENGINE_PC());	\
 	} while (0)
 
@@ -144,7 +164,6 @@ void __tsan_init(void)
 	}
 
 #define TSAN_HOOKS(size)						\
-	TSAN_REAL(size)							\
 	TSAN_PLAIN(__tsan_read, read, EVENT_READ, size)			\
 	TSAN_PLAIN(__tsan_write, write, EVENT_WRITE, size)		\
 	TSAN_UNALIGNED(__tsan_unaligned_read, read, EVENT_READ, size)	\

@@ -6,9 +6,9 @@
  * the thread engine with the real ThreadSanitizer behind our hooks. It does not
  * see the engine, which is neither instrumented nor uses anything that is
  * intercepted; so it is told the orders of race.h, and that a
- * round begins after and ends before everything else. An access of an atomic
- * operation is not told: a plain access that races with one is not reported
- * there. In every other flavour nothing here costs anything.
+ * round begins after and ends before everything else. What an atomic operation
+ * accesses is told as a marked access. In every other flavour nothing here costs
+ * anything.
  */
 #ifndef ENGINE_TSAN_H
 #define ENGINE_TSAN_H
@@ -34,8 +34,8 @@ static inline void tsan_release(const void *address)
 	__tsan_release((void *)(uintptr_t)address);
 }
 
-/* The current step did that to the word. */
-void tsan_order(uintptr_t offset, enum event_kind kind);
+/* The current step did that to the word, called from `pc`. */
+void tsan_order(uintptr_t offset, enum event_kind kind, const void *pc);
 /* An object was freed, or allocated. */
 void tsan_life(uintptr_t offset, bool freed);
 /* A wait for the word to change is over. */
@@ -53,10 +53,11 @@ static inline void tsan_release(const void *address)
 	(void)address;
 }
 
-static inline void tsan_order(uintptr_t offset, enum event_kind kind)
+static inline void tsan_order(uintptr_t offset, enum event_kind kind, const void *pc)
 {
 	(void)offset;
 	(void)kind;
+	(void)pc;
 }
 
 static inline void tsan_life(uintptr_t offset, bool freed)

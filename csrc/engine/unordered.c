@@ -15,11 +15,6 @@
 #include "places.h"
 #include "trail.h"
 
-/* A lane per thread; what is not there is 0. */
-struct unordered_clock {
-	int16_t of __attribute__((vector_size(2 * CR_THREADS_MAX)));
-};
-
 /* A plain access. */
 struct unordered_plain {
 	uint16_t section;	/* the section lock that was held */
@@ -44,13 +39,13 @@ struct unordered_met unordered_met;
 
 static struct unordered_place unordered_places[FOOTPRINT_PLACES];
 static bool unordered_is_plain[FOOTPRINT_PLACES];
-static struct unordered_clock unordered_threads[CR_THREADS_MAX];
 
 void unordered_reset(void)
 {
-	unsigned int used = places.shared < FOOTPRINT_PLACES ? places.shared : FOOTPRINT_PLACES;
+	unsigned int used = places.shared < FOOTPRINT_PLACES ? places.shared : FOOTPRINT_PLACES, t;
 
-	memset(unordered_threads, 0, sizeof(unordered_threads));
+	for (t = 0; t < CR_THREADS_MAX; t++)
+		memset(&engine_threads[t].known, 0, sizeof(engine_threads[t].known));
 	memset(unordered_places, 0, used * sizeof(unordered_places[0]));
 	unordered_met.count = 0;
 	unordered_met.late = 0;
@@ -61,11 +56,6 @@ void unordered_forget(void)
 	memset(unordered_places, 0, sizeof(unordered_places));
 	memset(unordered_is_plain, 0, sizeof(unordered_is_plain));
 	memset(&unordered_met, 0, sizeof(unordered_met));
-}
-
-void unordered_step(unsigned int thread)
-{
-	trail_save(&unordered_threads[thread], sizeof(unordered_threads[0]));
 }
 
 static inline void unordered_join(struct unordered_clock *into, const struct unordered_clock *from)
@@ -168,7 +158,7 @@ static bool unordered_unlike_points(const struct unordered_place *place, bool wr
 static __attribute__((noinline)) void unordered_point_too(struct unordered_place *place,
 							  bool writes)
 {
-	const struct unordered_clock *self = &unordered_threads[engine.current];
+	const struct unordered_clock *self = &engine_threads[engine.current].known;
 	uint16_t *section = &place->point_sections[writes][engine.current];
 	unsigned int now = places_step.section[engine.current];
 
@@ -187,7 +177,7 @@ static __attribute__((noinline)) void unordered_point_too(struct unordered_place
 void unordered_point(unsigned int number, bool writes)
 {
 	struct unordered_place *place = &unordered_places[number];
-	struct unordered_clock *self = &unordered_threads[engine.current];
+	struct unordered_clock *self = &engine_threads[engine.current].known;
 	struct unordered_clock *known = &place->known[writes];
 	struct unordered_clock now = *self;
 
@@ -206,7 +196,7 @@ static __attribute__((noinline)) void unordered_plain_met(const struct unordered
 							  bool writes, uint32_t pc,
 							  unsigned int section)
 {
-	const struct unordered_clock *self = &unordered_threads[engine.current];
+	const struct unordered_clock *self = &engine_threads[engine.current].known;
 	bool found = unordered_unlike_points(place, true, self, section) ||
 		     (writes && unordered_unlike_points(place, false, self, section));
 
@@ -220,7 +210,7 @@ static __attribute__((noinline)) void unordered_plain_met(const struct unordered
 void unordered_plain(unsigned int number, bool writes, uint32_t pc, unsigned int section)
 {
 	struct unordered_place *place = &unordered_places[number];
-	const struct unordered_clock *self = &unordered_threads[engine.current];
+	const struct unordered_clock *self = &engine_threads[engine.current].known;
 	const struct unordered_clock lane = unordered_lane(engine.current);
 	struct unordered_plain *plain = &place->plains[writes][engine.current];
 	struct unordered_clock next = { self->of - lane.of };

@@ -15,7 +15,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "api.h"
+
 #define UNORDERED_MAX	32
+
+/* A lane per thread; what is not there is 0. */
+struct unordered_clock {
+	int16_t of __attribute__((vector_size(2 * CR_THREADS_MAX)));
+};
 
 /* The plain accesses that were found in this run, as offsets into the kernel's text. */
 struct unordered_met {
@@ -29,8 +36,6 @@ extern struct unordered_met unordered_met;
 void unordered_reset(void);
 /* No place was ever touched. */
 void unordered_forget(void);
-/* A thread goes on. */
-void unordered_step(unsigned int thread);
 /* An access that orders: a point, a release, a guarded field. */
 void unordered_point(unsigned int place, bool writes);
 /*

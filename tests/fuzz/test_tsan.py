@@ -74,6 +74,21 @@ def test_marked_accesses_are_told_apart(target: Target) -> None:
     assert met.plain == set()
 
 
+def test_atomic_operations_are_told_as_marked_accesses(target: Target) -> None:
+    """The registration's compare-and-exchange, and the plain read of a mount beside it."""
+    mail = Scenario.from_text("cleanrace 1\nfs a local\nthread register 0\nthread mount a")
+    met = tsan.run(target, [mail], 0)
+    assert [LOAD, f"{STORE}-marked"] in [sorted(side.kind for side in pair) for pair in met.pairs]
+
+
+def test_a_second_access_to_the_same_word_is_seen_as_well(target: Target) -> None:
+    """A thread's later read by another line, with nothing released since its first."""
+    second = tsan.run(target, [micro("load-marked 0", "store-marked 0")], 0).pairs
+    both = tsan.run(target, [micro("wait-zero 0; load-marked 0", "store-marked 0")], 0).pairs
+    assert len(second) == 1
+    assert second <= both
+
+
 @pytest.mark.long
 def test_what_it_reports_is_in_our_list(target: Target) -> None:
     """Pages, mounts, remounts and registrations: all of the kernel's orders, or it would not be."""
