@@ -279,8 +279,8 @@ def _row(bench: Bench, cell: Cell) -> dict[str, Any]:
 
 
 _HEAD = (
-    "                                    detectors off            detectors on",
-    "policy    points /sched.  sched./s      best ns/pt bare   sched./s ns/pt  bare",
+    "                         detectors off                 detectors on",
+    "policy  points/sched   sched/s      best ns/p bare   sched/s      best ns/p bare",
 )
 
 
@@ -296,7 +296,8 @@ def lines(bench: Bench) -> Iterator[str]:
             other = next((one for one in mine if one.detect and _same(one, cell)), None)
             yield _line(bench, cell, other)
         yield ""
-    yield "per core and second of processor time, the median of the rounds; bare: times"
+    yield "per core and second of processor time, the median of the rounds; ns/p: per"
+    yield "decision point; bare: times"
     yield "the bare limit at the same points; the thread engine takes all cores it gets"
 
 
@@ -306,16 +307,15 @@ def _same(one: Cell, cell: Cell) -> bool:
 
 def _line(bench: Bench, cell: Cell, detecting: Cell | None) -> str:
     name = cell.policy if cell.engine in ("fiber", "explorer") else cell.engine
-    text = (
-        f"{name:8}{cell.points:>8}{cell.steps:8.1f}{median(cell.rates):10,.0f}"
-        f"{max(cell.rates):10,.0f}{median(cell.nanoseconds):6.0f}{cell.ratio(bench.bare(cell)):5.2f}"
+    text = f"{name:8}{cell.points:>5}{cell.steps:7.1f}{_figures(cell, bench)}"
+    return text if detecting is None else text + _figures(detecting, bench)
+
+
+def _figures(cell: Cell, bench: Bench) -> str:
+    return (
+        f"{median(cell.rates):10,.0f}{max(cell.rates):10,.0f}"
+        f"{median(cell.nanoseconds):5.0f}{cell.ratio(bench.bare(cell)):5.2f}"
     )
-    if detecting is not None:
-        text += (
-            f"{median(detecting.rates):11,.0f}{median(detecting.nanoseconds):6.0f}"
-            f"{detecting.ratio(bench.bare(cell)):6.2f}"
-        )
-    return text
 
 
 def print_bench(console: Console, bench: Bench) -> None:

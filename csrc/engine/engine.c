@@ -90,7 +90,10 @@ static inline void engine_classify(uintptr_t offset, unsigned int bytes, enum ev
 		interleaving_section(engine.current, offset);
 		return;
 	}
-	interleaving_access(engine.current, offset, trace_kind_writes(kind), memory_pc(pc));
+	if (trace_kind_writes(kind))
+		interleaving_write(engine.current, offset, memory_pc(pc));
+	else
+		interleaving_read(engine.current, offset, memory_pc(pc));
 	if (__builtin_expect(bytes > 8, 0))
 		engine_classify_rest(offset, bytes, kind);
 }

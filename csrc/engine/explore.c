@@ -50,6 +50,9 @@ void explore_begin(const struct cr_explore *how)
 	places_reset(false);
 }
 
+/* Where the low half of an int stands in it. */
+#define EXPLORE_LOW_HALF (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? sizeof(int) / 2 : 0)
+
 /*
  * What the words that threads wait for contain: locks and counts, which are small.
  * A lock that was freed while it was held keeps those who wait for it waiting.
@@ -64,7 +67,8 @@ static inline void explore_look(struct explore_node *node)
 	for (; at < end; at += EXPLORE_LANES, words++)
 #pragma GCC unroll 8
 		for (i = 0; i < EXPLORE_LANES; i++)
-			memcpy(&words->before[i], __start_cr_kdata + (size_t)at[i] * MEMORY_GRAIN,
+			memcpy(&words->before[i],
+			       __start_cr_kdata + (size_t)at[i] * MEMORY_GRAIN + EXPLORE_LOW_HALF,
 			       sizeof(words->before[i]));
 }
 

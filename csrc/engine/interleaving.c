@@ -41,6 +41,18 @@ void interleaving_pair(unsigned int thread, uintptr_t offset, uint32_t pc)
 	last->pc = pc;
 }
 
+__attribute__((noinline)) void interleaving_read(unsigned int thread, uintptr_t offset,
+						 uint64_t pc)
+{
+	interleaving_access(thread, offset, false, pc);
+}
+
+__attribute__((noinline)) void interleaving_write(unsigned int thread, uintptr_t offset,
+						  uint64_t pc)
+{
+	interleaving_access(thread, offset, true, pc);
+}
+
 uint64_t interleaving_class(void)
 {
 	uint64_t class = interleaving_threads;

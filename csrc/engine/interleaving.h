@@ -46,18 +46,26 @@ static inline uint64_t interleaving_mix(uint64_t a, uint64_t b)
 	return a ^ a >> 29;
 }
 
-/* By the instruction at `pc`, which is told as an offset, or 0. */
-static inline void interleaving_access(unsigned int thread, uintptr_t offset, bool writes,
-				       uint64_t pc)
+/* Where the place stands in this run. */
+static inline struct interleaving_place *interleaving_at(uintptr_t offset)
 {
 	struct interleaving_place *place = &interleaving_places[offset / MEMORY_GRAIN];
-	uint64_t node = interleaving_thread[thread] ^ pc;
 
-	if (place->stamp != interleaving_stamp) {
+	if (__builtin_expect(place->stamp != interleaving_stamp, 0)) {
 		place->stamp = interleaving_stamp;
 		place->last_write = offset + 1;
 		place->reads = 0;
 	}
+	return place;
+}
+
+/* By the instruction at `pc`, which is told as an offset, or 0. */
+static inline void interleaving_access(unsigned int thread, uintptr_t offset, bool writes,
+				       uint64_t pc)
+{
+	struct interleaving_place *place = interleaving_at(offset);
+	uint64_t node = interleaving_thread[thread] ^ pc;
+
 	/* Without readers since the last write, `reads` is 0 and changes nothing. */
 	if (writes) {
 		node = interleaving_mix(node, place->last_write + place->reads);
@@ -78,6 +86,9 @@ static inline void interleaving_section(unsigned int thread, uintptr_t offset)
 }
 
 void interleaving_reset(unsigned int threads);
+/* The same as interleaving_access(), for hooks, which need no frame of their own then. */
+void interleaving_read(unsigned int thread, uintptr_t offset, uint64_t pc);
+void interleaving_write(unsigned int thread, uintptr_t offset, uint64_t pc);
 /* Counts the pair of this access and the last one there, if of another thread. */
 void interleaving_pair(unsigned int thread, uintptr_t offset, uint32_t pc);
 uint64_t interleaving_class(void);

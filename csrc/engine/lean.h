@@ -28,8 +28,10 @@ static inline __attribute__((always_inline)) bool engine_lean(const void *addres
 	    memory_state[offset / MEMORY_UNIT])
 		return false;
 	engine.steps++;
-	if (engine.leans)
-		interleaving_access(engine.current, offset, writes, memory_kernel_pc(pc));
+	if (engine.leans && writes)
+		interleaving_write(engine.current, offset, memory_kernel_pc(pc));
+	else if (engine.leans)
+		interleaving_read(engine.current, offset, memory_kernel_pc(pc));
 	return true;
 }
 
