@@ -296,9 +296,9 @@ def lines(bench: Bench) -> Iterator[str]:
             other = next((one for one in mine if one.detect and _same(one, cell)), None)
             yield _line(bench, cell, other)
         yield ""
-    yield "per core and second of processor time, the median of the rounds; ns/p: per"
-    yield "decision point; bare: times"
-    yield "the bare limit at the same points; the thread engine takes all cores it gets"
+    yield "per core and second of processor time: median of the rounds, and the best;"
+    yield "ns/p: nanoseconds per decision point; bare: times the bare limit at the same"
+    yield "points; the thread engine takes all cores it gets"
 
 
 def _same(one: Cell, cell: Cell) -> bool:
